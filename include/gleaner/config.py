@@ -1,0 +1,206 @@
+"""Policies: what a run may do and how. Read from Params and environment here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from include.gleaner.errors import InvalidParamError, UnknownParamError
+
+POSTGRES_CONN_ID: Final = "gleaner_postgres"
+OPENAI_CONN_ID: Final = "gleaner_openai"
+TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+URL_PATTERN: Final = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
+MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
+
+# Part of every fingerprint: raised when the same page would give other documents or chunks than before.
+PIPELINE_VERSION: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrawlPolicy:
+    """How one website is crawled."""
+
+    max_pages: int = 200
+    max_depth: int = 10  # clicks from the start page; pages from the sitemap count as depth 1
+    include: tuple[str, ...] = ()  # regular expressions searched in the URL; empty: everything in scope
+    exclude: tuple[str, ...] = ()
+    delay_seconds: float = 0.5  # between two requests to one host
+    concurrency: int = 4  # requests under way to one host
+    timeout_seconds: float = 20.0  # connect and between two reads
+    deadline_seconds: float = 60.0  # a whole response
+    max_body_bytes: int = 10 * 1024 * 1024  # decoded
+    max_redirects: int = 5
+    max_links_per_page: int = 2_000
+    max_url_length: int = 2_000
+    attempts: int = 3  # per URL, for faults worth another try
+    time_budget_seconds: float = 3_000.0  # then the crawl ends `partial`
+    user_agent: str = "Gleaner/0.1 (+https://gleaner.example/bot)"
+    local_hosts: tuple[str, ...] = ()  # "host:port" that may be crawled although not public; environment only
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkPolicy:
+    """How a document is cut."""
+
+    max_tokens: int = 500  # of the text that is embedded, breadcrumb included
+    overlap_percent: int = 0  # of max_tokens, in whole sentences
+    encoding: str = "cl100k_base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedPolicy:
+    """Which model makes the vectors, and how it is asked."""
+
+    model: str = "multilingual-e5-small"
+    dimensions: int = 384
+    base_url: str | None = None  # None: the local model
+    max_inputs: int = 2_048  # per request
+    max_request_tokens: int = 250_000
+    max_input_tokens: int = 8_191
+    concurrency: int = 4  # requests under way per task
+    timeout_seconds: float = 60.0
+    attempts: int = 5  # per request, for faults worth another try
+    max_wait_seconds: float = 30.0  # longest wait on a slot; beyond it the task is rescheduled
+
+    @property
+    def is_local(self) -> bool:
+        return self.base_url is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPolicy:
+    """What a run counts as success, and how it is divided."""
+
+    batch_size: int = 50  # pages per mapped task
+    max_failed_share: float = 0.2  # of the pages the run had to do
+    max_delete_share: float = 0.3  # of a source's loaded pages, at once
+    min_delete_always: int = 5  # so many may always go, however small the site
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestRequest:
+    """One run of `ingest_website`, as asked for."""
+
+    tenant_id: str
+    url: str
+    crawl: CrawlPolicy
+    chunk: ChunkPolicy
+    run: RunPolicy
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Self:
+        """The request that the Params describe, checked again: the API does not check everything.
+
+        Raises InvalidParamError or UnknownParamError, naming the Param.
+        """
+        environ = os.environ if environ is None else environ
+        unknown = sorted(set(params) - INGEST_PARAMS)
+        if unknown:
+            raise UnknownParamError(unknown, sorted(INGEST_PARAMS))
+        crawl = CrawlPolicy(
+            max_pages=_integer(params, "max_pages", 200, 1, 100_000),
+            max_depth=_integer(params, "max_depth", 10, 0, 100),
+            include=_patterns(params, "include_patterns"),
+            exclude=_patterns(params, "exclude_patterns"),
+            delay_seconds=_number(params, "delay_seconds", 0.5, 0.0, 60.0),
+            local_hosts=local_hosts(environ),
+        )
+        chunk = ChunkPolicy(
+            max_tokens=_integer(params, "chunk_tokens", 500, 64, 2_000),
+            overlap_percent=_integer(params, "chunk_overlap", 0, 0, 25),
+        )
+        run = RunPolicy(batch_size=_integer(params, "batch_size", 50, 1, 500))
+        return cls(tenant_id=_tenant(params), url=_url(params), crawl=crawl, chunk=chunk, run=run)
+
+
+INGEST_PARAMS: Final = frozenset(
+    {
+        "tenant",
+        "url",
+        "max_pages",
+        "max_depth",
+        "include_patterns",
+        "exclude_patterns",
+        "delay_seconds",
+        "batch_size",
+        "chunk_tokens",
+        "chunk_overlap",
+    }
+)
+
+
+def local_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Hosts with port that may be crawled although they are not public, from GLEANER_LOCAL_HOSTS.
+
+    Meant for the sample website and for tests on one machine. Empty by default; no Param can set it.
+    """
+    return tuple(sorted({part.strip().lower() for part in environ.get("GLEANER_LOCAL_HOSTS", "").split(",")} - {""}))
+
+
+def fingerprint(chunk: ChunkPolicy, embed: EmbedPolicy) -> str:
+    """16 hex digits that differ when the same page would give other chunks or other vectors."""
+    parts = {
+        "version": PIPELINE_VERSION,
+        "chunk": asdict(chunk),
+        "model": embed.model,
+        "dimensions": embed.dimensions,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _tenant(params: Mapping[str, Any]) -> str:
+    value = params.get("tenant")
+    if not isinstance(value, str) or not re.fullmatch(TENANT_PATTERN.strip("^$"), value):
+        raise InvalidParamError("tenant", "needs 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter or digit")
+    return value
+
+
+def _url(params: Mapping[str, Any]) -> str:
+    value = params.get("url")
+    if not isinstance(value, str) or len(value) > 2_000:
+        raise InvalidParamError("url", "needs an http:// or https:// address of at most 2,000 characters")
+    try:
+        parts = urlsplit(value.strip())
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_ok = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok or re.search(r"\s", value.strip()):
+        raise InvalidParamError("url", "needs an http:// or https:// address with a host, such as https://example.com/")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidParamError("url", "must not carry a user name or password")
+    return value.strip()
+
+
+def _integer(params: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = params.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidParamError(name, f"needs a whole number from {low} to {high}")
+    return value
+
+
+def _number(params: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+    value = params.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidParamError(name, f"needs a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _patterns(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = params.get(name) or []
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise InvalidParamError(name, "needs a list of regular expressions")
+    if len(value) > 50 or any(len(item) > 500 for item in value):
+        raise InvalidParamError(name, "takes at most 50 expressions of at most 500 characters each")
+    for item in value:
+        try:
+            re.compile(item)
+        except re.error as error:
+            raise InvalidParamError(name, f"{item!r} is not a regular expression: {error}") from None
+    return tuple(item for item in value if item)

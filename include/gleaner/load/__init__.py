@@ -1,0 +1,1 @@
+"""The load stage: chunks and vectors into `tenant_knowledge`, exactly once."""

@@ -1,0 +1,64 @@
+"""What one try of one mapped task did, written as it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import psycopg
+
+from include.gleaner.models import LoadCounts
+from include.gleaner.sql import queries
+
+
+@dataclass(kw_only=True)
+class BatchTally:
+    """Counts of one try of one stage of one batch; `save` writes them to `batch_report`."""
+
+    tenant_id: str
+    job_id: int
+    stage: str
+    batch_index: int
+    try_number: int
+    pages: int = 0
+    failed: int = 0
+    skipped: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    reused: int = 0
+    requests: int = 0
+    tokens: int = 0
+    stored: LoadCounts = field(default_factory=LoadCounts)
+
+    def start(self, conn: psycopg.Connection) -> None:
+        conn.execute(queries("plan")["start_batch"], self._key())
+
+    def save(self, conn: psycopg.Connection, *, finished: bool = False) -> None:
+        conn.execute(
+            queries("plan")["report_batch"],
+            {
+                **self._key(),
+                "pages": self.pages,
+                "failed": self.failed,
+                "skipped": self.skipped,
+                "chunks": self.chunks,
+                "embedded": self.embedded,
+                "reused": self.reused,
+                "requests": self.requests,
+                "tokens": self.tokens,
+                "created": self.stored.created,
+                "updated": self.stored.updated,
+                "unchanged": self.stored.unchanged,
+                "deleted": self.stored.deleted,
+                "stale_pages": self.stored.stale_pages,
+                "finished": finished,
+            },
+        )
+
+    def _key(self) -> dict[str, object]:
+        return {
+            "tenant_id": self.tenant_id,
+            "job_id": self.job_id,
+            "stage": self.stage,
+            "batch_index": self.batch_index,
+            "try_number": self.try_number,
+        }

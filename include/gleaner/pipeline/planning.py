@@ -1,0 +1,52 @@
+"""Decides what a run has to do: aliases are set aside, the rest is cut into batches."""
+
+from __future__ import annotations
+
+import uuid
+
+import psycopg
+
+from include.gleaner.config import MAX_BATCHES, RunPolicy
+from include.gleaner.models import Batch
+from include.gleaner.sql import queries
+
+SMALLEST_BATCH = 8  # pages; below it a task costs more than its work
+
+
+def plan_batches(
+    conn: psycopg.Connection,
+    *,
+    tenant_id: str,
+    source_id: uuid.UUID,
+    job_id: int,
+    model: str,
+    fingerprint: str,
+    policy: RunPolicy,
+    slots: int,
+) -> tuple[Batch, ...]:
+    """Batches of the pages that are new, changed, or made by other policies than this run's; none when all is done."""
+    sql = queries("plan")
+    key = {"tenant_id": tenant_id, "source_id": source_id}
+    with conn.transaction(), conn.cursor() as cursor:
+        cursor.execute(sql["release_duplicates"], key)
+        cursor.execute(sql["mark_duplicates"], key)
+        cursor.execute(sql["reopen_pages"], {**key, "model": model, "fingerprint": fingerprint})
+        cursor.execute(sql["count_todo"], key)
+        row = cursor.fetchone()
+        todo = int(row[0]) if row else 0
+        cursor.execute(sql["set_planned"], {**key, "job_id": job_id, "planned": todo})
+        cursor.execute(sql["cut_batches"], {**key, "size": batch_size(todo, policy.batch_size, slots)})
+        ranges = cursor.fetchall()
+    return tuple(
+        Batch(index=number, of=len(ranges), first_page=first, last_page=last, pages=pages)
+        for number, (first, last, pages) in enumerate(ranges, start=1)
+    )
+
+
+def batch_size(pages: int, largest: int, slots: int) -> int:
+    """Pages per batch: few enough to fill all slots, enough to be worth a task, never more than 1,000 batches.
+
+    `largest` yields only to the limit on the number of batches.
+    """
+    fill = max(-(-pages // max(slots, 1)), SMALLEST_BATCH)
+    return max(min(fill, largest), -(-pages // MAX_BATCHES), 1)

@@ -1,0 +1,135 @@
+-- Queries of the load stage. The order of the statements in one transaction is what makes it safe; see load/store.py.
+
+-- create_staging --
+-- What is to be loaded, before any lock is taken: a client that freezes here blocks nobody.
+CREATE TEMP TABLE IF NOT EXISTS gleaner_staging (
+    source_id     uuid    NOT NULL,
+    chunk_type    text    NOT NULL,
+    chunk_index   integer NOT NULL,
+    section_title text    NOT NULL,
+    full_text     text    NOT NULL,
+    tldr          text,
+    language      text    NOT NULL,
+    token_count   integer NOT NULL,
+    word_count    integer NOT NULL,
+    text_hash     bytea   NOT NULL,
+    content_hash  bytea   NOT NULL,
+    embedding     vector,
+    search_text   text    NOT NULL,
+    metadata      jsonb   NOT NULL
+) ON COMMIT DELETE ROWS
+
+-- copy_staging --
+COPY gleaner_staging (
+    source_id, chunk_type, chunk_index, section_title, full_text, tldr, language,
+    token_count, word_count, text_hash, content_hash, embedding, search_text, metadata
+) FROM STDIN (FORMAT BINARY)
+
+-- loaded_sets --
+-- What is loaded of these pages: the probe that lets an identical reload write nothing.
+SELECT source_id, generation, fingerprint, set_hash
+FROM gleaner.knowledge_generation
+WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = ANY(%(page_ids)s)
+
+-- pass_fence --
+-- Takes the lock of each page's generation row, in the order of the ids, and lets the newest writer through.
+-- A page that does not come back has newer content already, or was retired.
+INSERT INTO gleaner.knowledge_generation AS g
+    (tenant_id, source_id, embedding_model, generation, fingerprint, set_hash, chunk_count)
+SELECT %(tenant_id)s, page_id, %(model)s, generation, fingerprint, set_hash, chunk_count
+FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[], %(fingerprints)s::text[],
+            %(set_hashes)s::bytea[], %(chunk_counts)s::integer[])
+     AS new (page_id, generation, fingerprint, set_hash, chunk_count)
+ORDER BY page_id
+ON CONFLICT (tenant_id, source_id, embedding_model) DO UPDATE
+SET generation = excluded.generation, fingerprint = excluded.fingerprint, set_hash = excluded.set_hash,
+    chunk_count = excluded.chunk_count, updated_at = now()
+WHERE g.generation <= excluded.generation
+RETURNING source_id
+
+-- upsert_chunks --
+-- Writes only rows that differ. The fence is held, so nobody changes these pages' rows meanwhile.
+INSERT INTO gleaner.tenant_knowledge AS k
+    (tenant_id, source_id, chunk_type, chunk_index, embedding_model, section_title, full_text, tldr, language,
+     token_count, word_count, text_hash, content_hash, embedding, search_vector, metadata)
+SELECT %(tenant_id)s, s.source_id, s.chunk_type, s.chunk_index, %(model)s, s.section_title, s.full_text, s.tldr,
+       s.language, s.token_count, s.word_count, s.text_hash, s.content_hash, s.embedding,
+       to_tsvector('simple', s.search_text), s.metadata
+FROM gleaner_staging s
+LEFT JOIN gleaner.tenant_knowledge old
+       ON old.tenant_id = %(tenant_id)s AND old.source_id = s.source_id AND old.chunk_type = s.chunk_type
+      AND old.chunk_index = s.chunk_index AND old.embedding_model = %(model)s
+WHERE s.source_id = ANY(%(page_ids)s) AND old.content_hash IS DISTINCT FROM s.content_hash
+ORDER BY s.source_id, s.chunk_type, s.chunk_index
+ON CONFLICT ON CONSTRAINT unique_chunk_per_source DO UPDATE
+SET section_title = excluded.section_title, full_text = excluded.full_text, tldr = excluded.tldr,
+    language = excluded.language, token_count = excluded.token_count, word_count = excluded.word_count,
+    text_hash = excluded.text_hash, content_hash = excluded.content_hash, embedding = excluded.embedding,
+    search_vector = excluded.search_vector, metadata = excluded.metadata, updated_at = now()
+RETURNING (k.xmax = 0) AS created
+
+-- delete_tail --
+-- Chunks that the newest version of these pages no longer has.
+DELETE FROM gleaner.tenant_knowledge k
+WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.source_id = ANY(%(page_ids)s)
+  AND NOT EXISTS (
+        SELECT 1 FROM gleaner_staging s
+        WHERE s.source_id = k.source_id AND s.chunk_type = k.chunk_type AND s.chunk_index = k.chunk_index)
+
+-- stored_rows --
+-- What is there now, as the database says.
+SELECT count(*) FROM gleaner.tenant_knowledge
+WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = ANY(%(page_ids)s)
+
+-- mark_chunked --
+-- Only pages whose newest content is what was loaded.
+UPDATE gleaner.website_page p
+SET state = 'chunked', reason = NULL
+FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[]) AS done (page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation = done.generation
+  AND p.state = 'completed'
+
+-- known_vectors --
+-- Vectors this tenant already has for these texts: loaded with any page, or paid for and not loaded yet.
+SELECT DISTINCT ON (text_hash) text_hash, vector_send(embedding)
+FROM (
+    SELECT text_hash, embedding FROM gleaner.tenant_knowledge
+    WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
+      AND embedding IS NOT NULL
+    UNION ALL
+    SELECT text_hash, embedding FROM gleaner.pending_embedding
+    WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
+) AS known
+
+-- create_vector_staging --
+CREATE TEMP TABLE IF NOT EXISTS gleaner_vector_staging (
+    text_hash bytea  NOT NULL,
+    embedding vector NOT NULL
+) ON COMMIT DELETE ROWS
+
+-- copy_vector_staging --
+COPY gleaner_vector_staging (text_hash, embedding) FROM STDIN (FORMAT BINARY)
+
+-- keep_vectors --
+-- Stores vectors the moment they are paid for.
+INSERT INTO gleaner.pending_embedding (tenant_id, embedding_model, text_hash, embedding)
+SELECT DISTINCT ON (text_hash) %(tenant_id)s, %(model)s, text_hash, embedding
+FROM gleaner_vector_staging
+ORDER BY text_hash
+ON CONFLICT DO NOTHING
+
+-- drop_pending --
+-- Vectors that are loaded now.
+DELETE FROM gleaner.pending_embedding
+WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
+
+-- write_dead_letter --
+INSERT INTO gleaner.dead_letter AS d (tenant_id, stage, page_id, item, reason, detail, job_id)
+VALUES (%(tenant_id)s, %(stage)s, %(page_id)s, %(item)s, %(reason)s, %(detail)s, %(job_id)s)
+ON CONFLICT (tenant_id, stage, page_id, item) DO UPDATE
+SET reason = excluded.reason, detail = excluded.detail, job_id = excluded.job_id, last_at = now(),
+    resolved_at = NULL, attempts = d.attempts + CASE WHEN d.job_id IS DISTINCT FROM excluded.job_id THEN 1 ELSE 0 END
+
+-- resolve_dead_letters --
+UPDATE gleaner.dead_letter SET resolved_at = now()
+WHERE tenant_id = %(tenant_id)s AND stage = ANY(%(stages)s) AND page_id = ANY(%(page_ids)s) AND resolved_at IS NULL

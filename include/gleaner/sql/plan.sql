@@ -1,0 +1,133 @@
+-- Queries that decide what a run has to do, and read the pages of a batch.
+
+-- job --
+-- The crawl that belongs to this run.
+SELECT job_id, source_id, state, reason FROM gleaner.crawl_job
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND run_id = %(run_id)s
+
+-- mark_duplicates --
+-- Of the pages with the very same bytes, the one with the shortest URL speaks for all; the others become its aliases.
+WITH ranked AS (
+    SELECT page_id, url,
+           first_value(page_id) OVER same AS keeper_id,
+           first_value(url) OVER same AS keeper_url
+    FROM gleaner.website_page
+    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s
+      AND state IN ('fetched', 'completed', 'chunked') AND content_hash IS NOT NULL
+    WINDOW same AS (PARTITION BY content_hash ORDER BY length(url), url)
+)
+UPDATE gleaner.website_page p
+SET state = 'skipped', reason = 'duplicate', alias_of = ranked.keeper_url
+FROM ranked
+WHERE p.tenant_id = %(tenant_id)s AND p.page_id = ranked.page_id AND ranked.page_id <> ranked.keeper_id
+
+-- release_duplicates --
+-- A duplicate whose keeper changed, went or failed speaks for itself again.
+UPDATE gleaner.website_page p
+SET state = 'fetched', reason = NULL, alias_of = NULL
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
+  AND p.state = 'skipped' AND p.reason = 'duplicate' AND p.generation IS NOT NULL
+  AND NOT EXISTS (
+        SELECT 1 FROM gleaner.website_page k
+        WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
+          AND k.content_hash = p.content_hash AND k.state IN ('fetched', 'completed', 'chunked'))
+
+-- reopen_pages --
+-- Pages whose stored chunks were made by other policies or another model, and pages that failed after they were fetched.
+UPDATE gleaner.website_page p
+SET state = 'fetched', reason = NULL
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.generation IS NOT NULL
+  AND (p.state = 'failed'
+       OR p.state = 'chunked' AND NOT EXISTS (
+            SELECT 1 FROM gleaner.knowledge_generation g
+            WHERE g.tenant_id = p.tenant_id AND g.source_id = p.page_id AND g.embedding_model = %(model)s
+              AND g.fingerprint = %(fingerprint)s AND g.generation >= p.generation)
+       OR p.state = 'chunked' AND EXISTS (
+            SELECT 1 FROM gleaner.tenant_knowledge k
+            WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
+              AND k.embedding IS NULL))
+
+-- count_todo --
+SELECT count(*) FROM gleaner.website_page
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state IN ('fetched', 'completed')
+
+-- cut_batches --
+-- Consecutive ranges of page ids, `size` pages each.
+SELECT (array_agg(page_id ORDER BY page_id))[1] AS first_page,
+       (array_agg(page_id ORDER BY page_id DESC))[1] AS last_page,
+       count(*)::int AS pages
+FROM (
+    SELECT page_id, (row_number() OVER (ORDER BY page_id) - 1) / %(size)s AS batch
+    FROM gleaner.website_page
+    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state IN ('fetched', 'completed')
+) AS numbered
+GROUP BY batch ORDER BY batch
+
+-- set_planned --
+-- A second try of the plan finds less to do; the run keeps the number it began with.
+UPDATE gleaner.crawl_job SET planned_pages = coalesce(planned_pages, %(planned)s)
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- snapshots_of_batch --
+-- Newest bytes of the pages that wait to be processed, and of those that an earlier try failed on.
+SELECT p.page_id, p.url, p.generation, s.body, s.content_type
+FROM gleaner.website_page p
+JOIN gleaner.page_snapshot s USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state IN ('fetched', 'failed')
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND p.page_id > %(after)s
+ORDER BY p.page_id
+LIMIT %(limit)s
+
+-- documents_of_batch --
+-- Documents of the pages that wait to be chunked.
+SELECT p.page_id, p.url, d.generation, d.document
+FROM gleaner.website_page p
+JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'completed'
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+ORDER BY p.page_id
+
+-- store_document --
+INSERT INTO gleaner.page_document AS d
+    (tenant_id, page_id, generation, title, language, word_count, content_hash, document)
+VALUES (%(tenant_id)s, %(page_id)s, %(generation)s, %(title)s, %(language)s, %(word_count)s, %(content_hash)s,
+        %(document)s)
+ON CONFLICT (tenant_id, page_id) DO UPDATE
+SET generation = excluded.generation, title = excluded.title, language = excluded.language,
+    word_count = excluded.word_count, content_hash = excluded.content_hash, document = excluded.document,
+    processed_at = now()
+WHERE d.generation <= excluded.generation
+
+-- mark_completed --
+UPDATE gleaner.website_page SET state = 'completed', reason = NULL, missing_count = 0
+WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(generation)s
+  AND state IN ('fetched', 'failed')
+
+-- mark_skipped --
+-- No content here, says the process stage. Counts as evidence once a job.
+UPDATE gleaner.website_page
+SET state = 'skipped', reason = %(reason)s,
+    missing_count = missing_count + CASE WHEN missing_job IS DISTINCT FROM %(job_id)s THEN 1 ELSE 0 END,
+    missing_job = %(job_id)s
+WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(generation)s
+  AND state IN ('fetched', 'failed')
+
+-- mark_failed --
+UPDATE gleaner.website_page SET state = 'failed', reason = %(reason)s
+WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(generation)s
+  AND state IN ('fetched', 'failed')
+
+-- start_batch --
+INSERT INTO gleaner.batch_report (tenant_id, job_id, stage, batch_index, try_number)
+VALUES (%(tenant_id)s, %(job_id)s, %(stage)s, %(batch_index)s, %(try_number)s)
+ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO NOTHING
+
+-- report_batch --
+UPDATE gleaner.batch_report
+SET pages = %(pages)s, failed = %(failed)s, skipped = %(skipped)s, chunks = %(chunks)s, embedded = %(embedded)s,
+    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, created = %(created)s, updated = %(updated)s,
+    unchanged = %(unchanged)s, deleted = %(deleted)s, stale_pages = %(stale_pages)s,
+    finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s
+  AND try_number = %(try_number)s

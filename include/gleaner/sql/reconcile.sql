@@ -1,0 +1,134 @@
+-- Queries of the run's end: what is gone, what is missing, what was done.
+
+-- missing_pages --
+-- Pages with two crawls' evidence that there is no content any more, which still have chunks.
+SELECT p.page_id FROM gleaner.website_page p
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.missing_count >= 2
+  AND p.state <> 'gone'
+ORDER BY p.page_id
+
+-- evidence_of_skipped --
+-- A page without content that this crawl visited and found unchanged: one more crawl that found nothing here.
+UPDATE gleaner.website_page
+SET missing_count = missing_count + 1, missing_job = %(job_id)s
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND alias_of IS NULL
+  AND visited_job = %(job_id)s AND missing_job IS DISTINCT FROM %(job_id)s AND missing_count < 2
+
+-- unreached_pages --
+-- Pages that a complete crawl no longer found. Whether the run's scope covers them is for the caller to say.
+SELECT page_id, url FROM gleaner.website_page
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job < %(job_id)s
+  AND state IN ('fetched', 'completed', 'chunked', 'failed', 'skipped')
+ORDER BY page_id
+
+-- moved_pages --
+-- Aliases (redirect, canonical, duplicate) that still have chunks although the page they point to has its own.
+SELECT p.page_id FROM gleaner.website_page p
+JOIN gleaner.website_page target
+  ON target.tenant_id = p.tenant_id AND target.source_id = p.source_id AND target.url = p.alias_of
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped'
+  AND target.state = 'chunked'
+  AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
+ORDER BY p.page_id
+
+-- with_chunks --
+-- Those of the given pages that have chunks: what a delete would really cost.
+SELECT count(DISTINCT source_id) FROM gleaner.tenant_knowledge
+WHERE tenant_id = %(tenant_id)s AND source_id = ANY(%(page_ids)s)
+
+-- loaded_pages --
+-- Pages of the source that have chunks.
+SELECT count(DISTINCT k.source_id) FROM gleaner.tenant_knowledge k
+JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
+WHERE k.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
+
+-- raise_fence --
+-- A retired page's fence goes above every number drawn so far: no slower task brings its chunks back.
+UPDATE gleaner.knowledge_generation g
+SET generation = nextval('gleaner.content_generation'), set_hash = '', chunk_count = 0, updated_at = now()
+FROM (SELECT source_id, embedding_model FROM gleaner.knowledge_generation
+      WHERE tenant_id = %(tenant_id)s AND source_id = ANY(%(page_ids)s)
+      ORDER BY source_id, embedding_model FOR UPDATE) AS mine
+WHERE g.tenant_id = %(tenant_id)s AND g.source_id = mine.source_id AND g.embedding_model = mine.embedding_model
+
+-- delete_chunks --
+DELETE FROM gleaner.tenant_knowledge
+WHERE tenant_id = %(tenant_id)s AND source_id = ANY(%(page_ids)s)
+
+-- mark_gone --
+-- The tombstone. Aliases stay what they are.
+UPDATE gleaner.website_page SET state = 'gone', reason = coalesce(reason, %(reason)s)
+WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s) AND alias_of IS NULL
+
+-- choose_search_model --
+-- The run's model becomes the one readers see when it is the first, or when nothing of the tenant is only in another.
+UPDATE gleaner.tenant t SET search_model = %(model)s
+WHERE t.tenant_id = %(tenant_id)s AND t.search_model IS DISTINCT FROM %(model)s
+  AND (t.search_model IS NULL OR NOT EXISTS (
+        SELECT 1 FROM gleaner.knowledge_generation g
+        WHERE g.tenant_id = t.tenant_id AND g.embedding_model = t.search_model AND g.chunk_count > 0
+          AND NOT EXISTS (
+                SELECT 1 FROM gleaner.knowledge_generation n
+                WHERE n.tenant_id = g.tenant_id AND n.source_id = g.source_id AND n.embedding_model = %(model)s)))
+
+-- gap --
+-- What should be searchable and is not: pages with content that are not chunked, and chunks without a vector.
+SELECT
+    (SELECT count(*) FROM gleaner.website_page
+     WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state IN ('fetched', 'completed'))
+        AS pages_not_chunked,
+    (SELECT count(*) FROM gleaner.tenant_knowledge k
+     JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
+     WHERE k.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND k.embedding_model = %(model)s
+       AND k.embedding IS NULL)
+        AS chunks_without_vector
+
+-- pages_by_state --
+SELECT state, coalesce(reason, '') AS reason, count(*)::int FROM gleaner.website_page
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s
+GROUP BY state, reason ORDER BY state, reason
+
+-- chunks_by_type --
+SELECT k.chunk_type, count(*)::int FROM gleaner.tenant_knowledge k
+JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
+WHERE k.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND k.embedding_model = %(model)s
+GROUP BY k.chunk_type ORDER BY k.chunk_type
+
+-- failures --
+-- Unresolved dead letters of this source, by stage and reason.
+SELECT d.stage, d.reason, count(*)::int FROM gleaner.dead_letter d
+JOIN gleaner.website_page p ON p.tenant_id = d.tenant_id AND p.page_id = d.page_id
+WHERE d.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND d.resolved_at IS NULL
+GROUP BY d.stage, d.reason ORDER BY d.stage, d.reason
+
+-- failed_pages_of_run --
+-- Pages with a failure that this run met, whatever the stage.
+SELECT count(DISTINCT page_id) FROM gleaner.dead_letter
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND resolved_at IS NULL
+
+-- batch_totals --
+SELECT coalesce(sum(chunks), 0)::int AS chunks, coalesce(sum(embedded), 0)::int AS embedded,
+       coalesce(sum(reused), 0)::int AS reused, coalesce(sum(requests), 0)::int AS requests,
+       coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(created), 0)::int AS created,
+       coalesce(sum(updated), 0)::int AS updated, coalesce(sum(unchanged), 0)::int AS unchanged,
+       coalesce(sum(deleted), 0)::int AS deleted, coalesce(sum(stale_pages), 0)::int AS stale_pages
+FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- stage_seconds --
+-- Wall time per stage, from the first start to the last end.
+SELECT stage, extract(epoch FROM max(coalesce(finished_at, clock_timestamp())) - min(started_at))::float8
+FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s GROUP BY stage
+
+-- finish_job --
+UPDATE gleaner.crawl_job SET report = %(report)s, finished_at = clock_timestamp()
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- crawl_times --
+SELECT root_url, started_at, crawled_at, coalesce(planned_pages, 0)
+FROM gleaner.crawl_job JOIN gleaner.website_source USING (tenant_id, source_id)
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- crawl_counts --
+-- Pages that this crawl found, visited, and found changed.
+SELECT count(*) FILTER (WHERE found_job = %(job_id)s)::int, count(*) FILTER (WHERE visited_job = %(job_id)s)::int
+FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s

@@ -1,0 +1,17 @@
+-- Queries for those who watch a run.
+
+-- newest_job --
+SELECT job_id, source_id, state, planned_pages, finished_at IS NOT NULL, report
+FROM gleaner.crawl_job WHERE tenant_id = %(tenant_id)s AND run_id = %(run_id)s
+ORDER BY job_id DESC LIMIT 1
+
+-- page_counts --
+SELECT count(*) FILTER (WHERE found_job = %(job_id)s)::int AS found,
+       count(*) FILTER (WHERE visited_job = %(job_id)s)::int AS fetched,
+       count(*) FILTER (WHERE state = 'fetched')::int AS to_process,
+       count(*) FILTER (WHERE state = 'completed')::int AS to_load
+FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s
+
+-- chunk_counts --
+SELECT coalesce(sum(chunks), 0)::int, coalesce(sum(embedded + reused), 0)::int
+FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
