@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, EmbedPolicy
 from include.gleaner.errors import ConnectionMissingError
@@ -32,7 +32,8 @@ def knowledge_connection() -> Iterator[psycopg.Connection]:
     from include.gleaner.ops.migrate import check_schema
 
     try:
-        raw = PostgresHook(POSTGRES_CONN_ID).get_conn()
+        # psycopg 3, which the hook takes when it is installed, as it is by requirements.txt
+        raw = cast("psycopg.Connection", PostgresHook(POSTGRES_CONN_ID).get_conn())
     except AirflowNotFoundException:
         raise ConnectionMissingError(
             f"there is no Airflow connection {POSTGRES_CONN_ID!r}; add it with: "
@@ -61,7 +62,8 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
     dimensions = extra.get("dimensions", DIMENSIONS.get(model))
     if not isinstance(dimensions, int) or not 1 <= dimensions <= 16_000:
         raise ConnectionMissingError(
-            f'connection {OPENAI_CONN_ID!r}: the extra must say how many dimensions {model!r} has, as {{"dimensions": N}}'
+            f"connection {OPENAI_CONN_ID!r}: the extra must say how many dimensions {model!r} has, "
+            'as {"dimensions": N}'
         )
     return EmbedPolicy(model=model, dimensions=dimensions, base_url=_base_url(connection)), connection.password or ""
 

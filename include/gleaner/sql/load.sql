@@ -81,14 +81,6 @@ WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.source
 SELECT count(*) FROM gleaner.tenant_knowledge
 WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = ANY(%(page_ids)s)
 
--- mark_chunked --
--- Only pages whose newest content is what was loaded.
-UPDATE gleaner.website_page p
-SET state = 'chunked', reason = NULL
-FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[]) AS done (page_id, generation)
-WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation = done.generation
-  AND p.state = 'completed'
-
 -- known_vectors --
 -- Vectors this tenant already has for these texts: loaded with any page, or paid for and not loaded yet.
 SELECT DISTINCT ON (text_hash) text_hash, vector_send(embedding)

@@ -104,6 +104,14 @@ UPDATE gleaner.website_page SET state = 'completed', reason = NULL, missing_coun
 WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(generation)s
   AND state IN ('fetched', 'failed')
 
+-- mark_chunked --
+-- Only pages whose newest content is what was loaded.
+UPDATE gleaner.website_page p
+SET state = 'chunked', reason = NULL
+FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[]) AS done (page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation = done.generation
+  AND p.state = 'completed'
+
 -- mark_skipped --
 -- No content here, says the process stage. Counts as evidence once a job.
 UPDATE gleaner.website_page

@@ -45,7 +45,7 @@ WHERE k.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
 -- raise_fence --
 -- A retired page's fence goes above every number drawn so far: no slower task brings its chunks back.
 UPDATE gleaner.knowledge_generation g
-SET generation = nextval('gleaner.content_generation'), set_hash = '', chunk_count = 0, updated_at = now()
+SET generation = nextval('gleaner.content_generation'), set_hash = ''::bytea, chunk_count = 0, updated_at = now()
 FROM (SELECT source_id, embedding_model FROM gleaner.knowledge_generation
       WHERE tenant_id = %(tenant_id)s AND source_id = ANY(%(page_ids)s)
       ORDER BY source_id, embedding_model FOR UPDATE) AS mine
@@ -81,7 +81,13 @@ SELECT
      JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
      WHERE k.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND k.embedding_model = %(model)s
        AND k.embedding IS NULL)
-        AS chunks_without_vector
+        AS chunks_without_vector,
+    (SELECT count(*) FROM gleaner.website_page p
+     WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state IN ('fetched', 'completed')
+       AND NOT EXISTS (SELECT 1 FROM gleaner.dead_letter d
+                       WHERE d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.resolved_at IS NULL
+                         AND d.stage <> 'crawl'))
+        AS unexplained
 
 -- pages_by_state --
 SELECT state, coalesce(reason, '') AS reason, count(*)::int FROM gleaner.website_page
@@ -122,6 +128,9 @@ FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)
 -- finish_job --
 UPDATE gleaner.crawl_job SET report = %(report)s, finished_at = clock_timestamp()
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- job_state --
+SELECT state, reason FROM gleaner.crawl_job WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
 
 -- crawl_times --
 SELECT root_url, started_at, crawled_at, coalesce(planned_pages, 0)

@@ -1,0 +1,180 @@
+"""The stages, composed: one function per task, and the only way in for the DAGs.
+
+Every function takes the run's Params and id and gives ids and counts: rows stay in Postgres. All are safe to run again
+after a kill at any line. Heavy modules are imported inside, so that a DAG file stays cheap to parse.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from include.gleaner import pools
+from include.gleaner.config import IngestRequest, fingerprint
+from include.gleaner.errors import RunFailedError
+from include.gleaner.models import Batch, source_id_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+log = logging.getLogger(__name__)
+
+BatchData = dict[str, Any]
+
+
+def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """Fetch what is new or changed of the website; the counts of the crawl.
+
+    Raises InvalidParamError, UnknownParamError, SetupError, CrawlError.
+    """
+    request = IngestRequest.from_params(params)
+    from include.gleaner.crawl.crawler import crawl
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+
+    embedding()  # a connection that cannot be used is better told now than after an hour of crawling
+    with knowledge_connection() as conn:
+        outcome = crawl(conn, tenant_id=request.tenant_id, request=request, run_id=run_id)
+    return {
+        "job_id": outcome.job_id,
+        "state": outcome.state,
+        "found": outcome.found,
+        "visited": outcome.visited,
+        "changed": outcome.changed,
+        "unchanged": outcome.unchanged,
+        "failed": outcome.failed,
+    }
+
+
+def plan_batches(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
+    """The batches that are left to do, one per mapped task; empty when the knowledge is up to date."""
+    request = IngestRequest.from_params(params)
+    from include.gleaner.pipeline import planning
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+
+    policy, _ = embedding()
+    with knowledge_connection() as conn:
+        source_id, job_id = _job(conn, request, run_id)
+        batches = planning.plan_batches(
+            conn,
+            tenant_id=request.tenant_id,
+            source_id=source_id,
+            job_id=job_id,
+            model=policy.model,
+            fingerprint=fingerprint(request.chunk, policy),
+            policy=request.run,
+            slots=pools.PROCESS.slots,
+        )
+    log.info("%d pages to do in %d batches", sum(batch.pages for batch in batches), len(batches))
+    return [_to_data(batch) for batch in batches]
+
+
+def process_pages(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> BatchData:
+    """Turn the batch's stored pages into documents; the batch, for the next task.
+
+    Raises GleanerError when nothing of the batch could be processed.
+    """
+    request = IngestRequest.from_params(params)
+    from include.gleaner.pipeline.accounting import BatchTally
+    from include.gleaner.pipeline.connections import knowledge_connection
+    from include.gleaner.pipeline.processing import process_batch
+
+    work = _from_data(batch)
+    with knowledge_connection() as conn:
+        source_id, job_id = _job(conn, request, run_id)
+        tally = BatchTally(
+            tenant_id=request.tenant_id, job_id=job_id, stage="process", batch_index=work.index, try_number=try_number
+        )
+        process_batch(conn, source_id=source_id, batch=work, tally=tally)
+    return batch
+
+
+def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> dict[str, int]:
+    """Chunk, embed and load the batch's documents; counts as the database gave them.
+
+    Raises EmbeddingError when the model cannot be asked, GleanerError when nothing of the batch could be loaded.
+    """
+    request = IngestRequest.from_params(params)
+    from include.gleaner.embed import open_embedder
+    from include.gleaner.pipeline.accounting import BatchTally
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+    from include.gleaner.pipeline.loading import load_batch
+
+    work = _from_data(batch)
+    policy, api_key = embedding()
+    with knowledge_connection() as conn:
+        source_id, job_id = _job(conn, request, run_id)
+        tally = BatchTally(
+            tenant_id=request.tenant_id, job_id=job_id, stage="load", batch_index=work.index, try_number=try_number
+        )
+        load_batch(
+            conn,
+            source_id=source_id,
+            batch=work,
+            chunk=request.chunk,
+            fingerprint=fingerprint(request.chunk, policy),
+            embedder=open_embedder(policy, api_key),
+            tally=tally,
+        )
+    return {"pages": tally.pages, "chunks": tally.chunks, "embedded": tally.embedded, **asdict(tally.stored)}
+
+
+def reconcile(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """Retire what is gone, measure the gap, store the report and return it.
+
+    Raises RunFailedError when the run did not do what it had to: this is the task that makes the run red or green.
+    """
+    request = IngestRequest.from_params(params)
+    from include.gleaner.pipeline import reconciling
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+
+    policy, _ = embedding()
+    with knowledge_connection() as conn:
+        source_id, job_id = _job(conn, request, run_id)
+        retired = reconciling.retire(
+            conn, tenant_id=request.tenant_id, source_id=source_id, job_id=job_id, request=request
+        )
+        report = reconciling.write_report(
+            conn, tenant_id=request.tenant_id, source_id=source_id, job_id=job_id, model=policy.model, retired=retired
+        )
+    log.info("report: %s", report)
+    if reason := reconciling.verdict(report, request.run):
+        raise RunFailedError(reason)
+    return report
+
+
+def _job(conn: psycopg.Connection, request: IngestRequest, run_id: str) -> tuple[uuid.UUID, int]:
+    """The source and the crawl of this run. RunFailedError when the run never got as far as a crawl."""
+    from include.gleaner.crawl.urls import canonicalize
+    from include.gleaner.sql import queries
+
+    source_id = source_id_of(request.tenant_id, canonicalize(request.url) or request.url)
+    row = conn.execute(
+        queries("plan")["job"], {"tenant_id": request.tenant_id, "source_id": source_id, "run_id": run_id}
+    ).fetchone()
+    if row is None:
+        raise RunFailedError("this run has no crawl; look at the log of the crawl task, then clear it to run again")
+    return source_id, int(row[0])
+
+
+def _to_data(batch: Batch) -> BatchData:
+    return {
+        "index": batch.index,
+        "of": batch.of,
+        "first_page": str(batch.first_page),
+        "last_page": str(batch.last_page),
+        "pages": batch.pages,
+        "label": batch.label,
+    }
+
+
+def _from_data(data: BatchData) -> Batch:
+    return Batch(
+        index=data["index"],
+        of=data["of"],
+        first_page=uuid.UUID(data["first_page"]),
+        last_page=uuid.UUID(data["last_page"]),
+        pages=data["pages"],
+    )

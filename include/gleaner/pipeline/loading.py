@@ -1,0 +1,197 @@
+"""Chunks, embeds and loads the documents of a batch.
+
+Vectors the tenant has are taken, the rest is asked for in requests that carry many pages, and each answer is stored
+before the next is waited for: a task that is killed pays again for the requests under way at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from include.gleaner.chunk.splitter import split
+from include.gleaner.config import ChunkPolicy
+from include.gleaner.embed import Embedder
+from include.gleaner.errors import GleanerError
+from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash
+from include.gleaner.models import Batch, Chunk, PageChunks
+from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.process.records import document_from_json
+from include.gleaner.sql import queries
+
+log = logging.getLogger(__name__)
+
+PAGES_PER_TRANSACTION = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Page:
+    page_id: uuid.UUID
+    generation: int
+    chunks: tuple[Chunk, ...]
+
+
+def load_batch(
+    conn: psycopg.Connection,
+    *,
+    source_id: uuid.UUID,
+    batch: Batch,
+    chunk: ChunkPolicy,
+    fingerprint: str,
+    embedder: Embedder,
+    tally: BatchTally,
+) -> None:
+    """Load every page of the batch that waits for it, and count into `tally`.
+
+    Raises EmbeddingError when the model cannot be asked, and GleanerError when nothing of several pages was stored.
+    """
+    tally.start(conn)
+    store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
+    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk)
+    tally.chunks = sum(len(page.chunks) for page in pages)
+    tally.save(conn)
+    vectors, refused = _vectors(conn, store, embedder, pages, tally)
+    for start in range(0, len(pages), PAGES_PER_TRANSACTION):
+        part = pages[start : start + PAGES_PER_TRANSACTION]
+        outcome = store.replace_pages([_with_vectors(page, fingerprint, vectors) for page in part])
+        tally.stored += outcome.counts
+        failed |= _settle(conn, tally, part, outcome, refused)
+        tally.pages += len(part)
+        tally.save(conn)
+    tally.failed = len(failed)
+    tally.save(conn, finished=True)
+    log.info(
+        "%s: %d pages, %d chunks (%d created, %d updated, %d unchanged, %d deleted), %d vectors asked for, %d reused",
+        batch.label, tally.pages, tally.chunks, tally.stored.created, tally.stored.updated, tally.stored.unchanged,
+        tally.stored.deleted, tally.embedded, tally.reused,
+    )  # fmt: skip
+    if len(failed) > 1 and len(failed) >= tally.pages:
+        raise GleanerError(f"none of {len(failed)} pages could be loaded; dead_letter has the reasons")
+
+
+def _chunked_pages(
+    conn: psycopg.Connection, tally: BatchTally, source_id: uuid.UUID, batch: Batch, policy: ChunkPolicy
+) -> tuple[list[_Page], set[uuid.UUID]]:
+    rows = conn.execute(
+        queries("plan")["documents_of_batch"],
+        {
+            "tenant_id": tally.tenant_id,
+            "source_id": source_id,
+            "first_page": batch.first_page,
+            "last_page": batch.last_page,
+        },
+    ).fetchall()
+    pages: list[_Page] = []
+    failed: set[uuid.UUID] = set()
+    for page_id, url, generation, document in rows:
+        try:
+            chunks = split(document_from_json(document), policy, url)
+        except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
+            log.warning("%s: could not be chunked, %s", url, type(error).__name__)
+            _dead_letter(conn, tally, "load", page_id, "", type(error).__name__)
+            failed.add(page_id)
+            continue
+        pages.append(_Page(page_id=page_id, generation=generation, chunks=chunks))
+    return pages, failed
+
+
+def _vectors(
+    conn: psycopg.Connection,
+    store: KnowledgeStore,
+    embedder: Embedder,
+    pages: Sequence[_Page],
+    tally: BatchTally,
+) -> tuple[dict[bytes, bytes], dict[bytes, str]]:
+    """Vectors by text hash, and the reasons of those that were refused."""
+    texts = {text_hash(chunk): chunk.embedded_text for page in pages for chunk in page.chunks}
+    vectors = store.known_vectors(texts)
+    wanted = [key for key in texts if key not in vectors]
+    tally.reused = tally.chunks - len(wanted)
+    refused: dict[bytes, str] = {}
+    if not wanted:
+        return vectors, refused
+    for answer in embedder.embed([texts[key] for key in wanted]):
+        fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
+        if fresh:
+            store.keep_vectors(fresh)
+        vectors.update(fresh)
+        refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
+        tally.embedded += len(fresh)
+        tally.requests += 1
+        tally.tokens += answer.tokens
+        tally.save(conn)
+    return vectors, refused
+
+
+def _with_vectors(page: _Page, fingerprint: str, vectors: Mapping[bytes, bytes]) -> PageChunks:
+    return PageChunks(
+        page_id=page.page_id,
+        generation=page.generation,
+        fingerprint=fingerprint,
+        chunks=page.chunks,
+        vectors=tuple(vectors.get(text_hash(chunk)) for chunk in page.chunks),
+    )
+
+
+def _settle(
+    conn: psycopg.Connection,
+    tally: BatchTally,
+    pages: Sequence[_Page],
+    outcome: LoadOutcome,
+    refused: Mapping[bytes, str],
+) -> set[uuid.UUID]:
+    """Write what became of the pages: state, dead letters, old dead letters resolved. Returns the failed pages."""
+    generations = {page.page_id: page.generation for page in pages}
+    refusals = [*outcome.refusals, *_refused_inputs(pages, refused)]
+    failed = {refusal.page_id for refusal in refusals if not refusal.item}
+    touched = {refusal.page_id for refusal in refusals}
+    with conn.transaction():
+        conn.execute(
+            queries("plan")["mark_chunked"],
+            {
+                "tenant_id": tally.tenant_id,
+                "page_ids": list(outcome.loaded),
+                "generations": [generations[page_id] for page_id in outcome.loaded],
+            },
+        )
+        for refusal in refusals:
+            stage = "embed" if refusal.reason.startswith("endpoint: ") else "load"
+            _dead_letter(conn, tally, stage, refusal.page_id, refusal.item, refusal.reason)
+        conn.execute(
+            queries("load")["resolve_dead_letters"],
+            {
+                "tenant_id": tally.tenant_id,
+                "stages": ["embed", "load"],
+                "page_ids": [page_id for page_id in outcome.loaded if page_id not in touched],
+            },
+        )
+    return failed
+
+
+def _refused_inputs(pages: Sequence[_Page], refused: Mapping[bytes, str]) -> Iterator[Refusal]:
+    for page in pages:
+        for chunk in page.chunks:
+            if reason := refused.get(text_hash(chunk)):
+                item = f"{chunk.chunk_type}/{chunk.chunk_index}"
+                yield Refusal(page_id=page.page_id, item=item, reason=f"endpoint: {reason}")
+
+
+def _dead_letter(
+    conn: psycopg.Connection, tally: BatchTally, stage: str, page_id: uuid.UUID, item: str, reason: str
+) -> None:
+    conn.execute(
+        queries("load")["write_dead_letter"],
+        {
+            "tenant_id": tally.tenant_id,
+            "stage": stage,
+            "page_id": page_id,
+            "item": item,
+            "reason": reason.removeprefix("endpoint: ")[:200],
+            "detail": "",
+            "job_id": tally.job_id,
+        },
+    )

@@ -1,0 +1,121 @@
+"""Turns the stored bytes of a batch into documents, page by page: a bad page costs itself only."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+import zlib
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from include.gleaner.errors import GleanerError
+from include.gleaner.models import Batch, Document, NotContent, Snapshot
+from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.process.document import read_document
+from include.gleaner.process.records import document_to_json
+from include.gleaner.sql import queries
+
+log = logging.getLogger(__name__)
+
+PAGES_PER_TRANSACTION = 10  # what a killed task does again at most, and what is in memory at once
+
+
+def process_batch(conn: psycopg.Connection, *, source_id: uuid.UUID, batch: Batch, tally: BatchTally) -> None:
+    """Process every page of the batch that waits for it, and count into `tally`.
+
+    Raises GleanerError when not one page of a batch of several could be processed: that is no matter of single pages.
+    """
+    after = uuid.UUID(int=0)
+    began = time.monotonic()
+    tally.start(conn)
+    while pages := _read(conn, tally.tenant_id, source_id, batch, after):
+        results = [(page, _process(page)) for page in pages]
+        with conn.transaction():
+            for page, result in results:
+                _store(conn, tally, page, result)
+        after = pages[-1].page_id
+        tally.pages += len(pages)
+        tally.save(conn)
+        seconds = time.monotonic() - began
+        log.info(
+            "%s: %d/%d pages processed, %.1f pages/s", batch.label, tally.pages, batch.pages, tally.pages / seconds
+        )
+    tally.save(conn, finished=True)
+    if tally.failed == tally.pages > 1:
+        raise GleanerError(f"none of {tally.pages} pages could be processed; dead_letter has the reasons")
+
+
+def _read(
+    conn: psycopg.Connection, tenant_id: str, source_id: uuid.UUID, batch: Batch, after: uuid.UUID
+) -> list[Snapshot]:
+    rows = conn.execute(
+        queries("plan")["snapshots_of_batch"],
+        {
+            "tenant_id": tenant_id,
+            "source_id": source_id,
+            "first_page": batch.first_page,
+            "last_page": batch.last_page,
+            "after": after,
+            "limit": PAGES_PER_TRANSACTION,
+        },
+        binary=True,
+    ).fetchall()
+    return [
+        Snapshot(page_id=page_id, url=url, generation=generation, body=body, content_type=content_type)
+        for page_id, url, generation, body, content_type in rows
+    ]
+
+
+def _process(page: Snapshot) -> Document | NotContent | Exception:
+    try:
+        return read_document(
+            Snapshot(
+                page_id=page.page_id,
+                url=page.url,
+                generation=page.generation,
+                body=zlib.decompress(page.body),
+                content_type=page.content_type,
+            )
+        )
+    except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded below
+        return error
+
+
+def _store(
+    conn: psycopg.Connection, tally: BatchTally, page: Snapshot, result: Document | NotContent | Exception
+) -> None:
+    key: dict[str, Any] = {"tenant_id": tally.tenant_id, "page_id": page.page_id, "generation": page.generation}
+    plan, load = queries("plan"), queries("load")
+    if isinstance(result, Document):
+        conn.execute(
+            plan["store_document"],
+            {
+                **key,
+                "title": result.title,
+                "language": result.language,
+                "word_count": result.word_count,
+                "content_hash": result.content_hash,
+                "document": Jsonb(document_to_json(result)),
+            },
+        )
+        conn.execute(plan["mark_completed"], key)
+    elif isinstance(result, NotContent):
+        tally.skipped += 1
+        log.info("%s: no content, %s", page.url, result.reason)
+        conn.execute(plan["mark_skipped"], {**key, "reason": result.reason, "job_id": tally.job_id})
+    else:
+        tally.failed += 1
+        reason = type(result).__name__
+        log.warning("%s: could not be processed, %s", page.url, reason)
+        conn.execute(plan["mark_failed"], {**key, "reason": reason})
+        # Only Gleaner's own messages are known to hold no page text.
+        detail = str(result) if isinstance(result, GleanerError) else ""
+        conn.execute(
+            load["write_dead_letter"],
+            {**key, "stage": "process", "item": "", "reason": reason, "detail": detail, "job_id": tally.job_id},
+        )
+        return
+    conn.execute(load["resolve_dead_letters"], {**key, "stages": ["process"], "page_ids": [page.page_id]})

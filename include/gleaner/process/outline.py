@@ -1,0 +1,272 @@
+"""One walk over the parse tree: the page as a flat run of leaves, and the containers they stand in.
+
+A leaf is the smallest piece that is kept or dropped whole: a heading, a paragraph, a list item, a table row, a piece of
+code. The walk is iterative, so nesting may be as deep as a hostile page likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from bs4 import BeautifulSoup, NavigableString, Tag
+
+from include.gleaner.process import markers
+from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text
+from include.gleaner.process.preformatted import code_language, code_text
+from include.gleaner.process.tables import is_data_table, table_rows
+
+LeafKind = Literal["heading", "paragraph", "item", "row", "code", "quote", "term", "definition"]
+
+_HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
+_MAX_HEADING: Final = 300  # characters; longer ones are text in the wrong element
+_MAX_DECOR: Final = 2_000
+_MAX_BUTTON: Final = 300
+_MAX_DEPTH: Final = 8  # of list indentation
+
+
+@dataclass(slots=True, kw_only=True)
+class Leaf:
+    kind: LeafKind
+    text: str  # display text, without list markers; rows as Markdown
+    weight: int  # words, or what takes their place in scripts without spaces
+    link_weight: int  # of these, inside links
+    container: int  # index into Outline.containers
+    group: int = 0  # leaves with the same number belong to one list, table, quote or definition
+    level: int = 0  # of a heading 1-6; nesting of a list item, from 0
+    marker: str = ""  # what the leaf begins with: "- ", "3. ", ": "; "" in a continuation
+    language: str | None = None  # of code
+
+
+@dataclass(slots=True, kw_only=True)
+class Container:
+    parent: int  # -1 for the root
+    flags: int  # of process.markers
+    first: int  # leaves[first:end] stand inside
+    end: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Outline:
+    leaves: list[Leaf] = field(default_factory=list)
+    containers: list[Container] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Context:
+    """What text becomes where it stands."""
+
+    kind: LeafKind = "paragraph"
+    group: int = 0
+    level: int = 0
+    marker: str = ""  # used up by the first leaf
+    counter: int | None = None  # of an ordered list
+    in_list: bool = False
+
+
+def outline_of(soup: BeautifulSoup) -> Outline:
+    """The page's leaves in reading order. Never fails: every tree gives an outline, if an empty one."""
+    return _Walk(soup).outline
+
+
+class _Walk:
+    def __init__(self, soup: BeautifulSoup) -> None:
+        self.outline = Outline(containers=[Container(parent=-1, flags=0, first=0)])
+        self._context = _Context()
+        self._container = 0
+        self._groups = 0
+        self._text = Gatherer()
+        # What is under way: the children still to come, and what to restore when there are no more.
+        self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None]] = [(iter(soup.contents), None)]
+        while self._stack:
+            self._step()
+        self._flush()
+        self.outline.containers[0].end = len(self.outline.leaves)
+
+    def _step(self) -> None:
+        children, leave = self._stack[-1]
+        for node in children:
+            if type(node) is NavigableString:
+                self._text.add(node)
+            elif isinstance(node, Tag) and self._enter(node):
+                return
+        self._stack.pop()
+        if leave is not None:
+            self._leave(*leave)
+
+    def _leave(self, what: str, value: Any) -> None:
+        if what == "link":
+            self._text.links -= 1
+            return
+        self._flush()
+        self.outline.containers[self._container].end = len(self.outline.leaves)
+        self._container, self._context = value
+
+    def _enter(self, tag: Tag) -> bool:
+        """Take in an element; True when its children are to be walked next."""
+        name = tag.name
+        if name in SKIPPED:
+            return False
+        if name == "br":
+            self._text.line_break(self._flush)
+            return False
+        if name in INLINE:
+            return self._enter_inline(tag, name)
+        if name == "button" and not _is_question(tag):
+            return False
+        self._flush()
+        if name == "hr" or not tag.contents:
+            return False
+        flags = markers.of_element(tag)
+        if flags & markers.C_DECOR and len(tag.get_text()) < _MAX_DECOR:
+            return False
+        level = _heading_level(tag, name)
+        if level and self._heading(tag, level, flags):
+            return False
+        if name == "pre":
+            self._code(tag, flags)
+            return False
+        if name == "table" and is_data_table(tag):
+            self._table(tag, flags)
+            return False
+        before = (self._container, self._context)
+        self._open(flags)
+        self._context = self._context_in(tag, name)
+        self._stack.append((iter(tag.contents), ("block", before)))
+        return True
+
+    def _enter_inline(self, tag: Tag, name: str) -> bool:
+        attributes = tag.attrs
+        if attributes:
+            value = attributes.get("class")
+            if value and markers.of_names(str(value)) & (markers.C_DECOR | markers.C_HIDDEN):
+                return False
+            if "hidden" in attributes:
+                return False
+        if not tag.contents:
+            return False
+        if name == "a" and "href" in attributes:
+            self._text.links += 1
+            self._stack.append((iter(tag.contents), ("link", None)))
+        else:
+            self._stack.append((iter(tag.contents), None))
+        return True
+
+    def _open(self, flags: int) -> None:
+        containers = self.outline.containers
+        containers.append(Container(parent=self._container, flags=flags, first=len(self.outline.leaves)))
+        self._container = len(containers) - 1
+
+    def _context_in(self, tag: Tag, name: str) -> _Context:
+        outer = self._context
+        if name in ("ul", "ol", "menu", "dir"):
+            level = min(outer.level + 1, _MAX_DEPTH) if outer.in_list else 0
+            counter = _number(tag.get("start"), 1) - 1 if name == "ol" else None
+            group = outer.group if outer.in_list else self._group()
+            return _Context("item", group, level, "", counter, True)
+        if name == "li":
+            marker = "- "
+            if outer.counter is not None:
+                outer.counter = _number(tag.get("value"), outer.counter + 1)
+                marker = f"{outer.counter}. "
+            return _Context("item", outer.group if outer.in_list else self._group(), outer.level, marker, None, True)
+        if name == "blockquote":
+            return _Context("quote", self._group())
+        if name == "dt":
+            return _Context("term", self._group())
+        if name == "dd":
+            return _Context("definition", self._groups if outer.kind != "definition" else outer.group, 0, ": ")
+        if name in ("td", "th", "figcaption", "caption", "details", "summary"):
+            return _Context()
+        return outer
+
+    def _group(self) -> int:
+        self._groups += 1
+        return self._groups
+
+    def _flush(self) -> None:
+        text, weight, link_weight = self._text.take()
+        if not text:
+            return
+        context = self._context
+        self._leaf(context.kind, text, weight, link_weight, context.group, context.level, context.marker)
+        context.marker = ""
+
+    def _leaf(
+        self, kind: LeafKind, text: str, weight: int, links: int, group: int = 0, level: int = 0, marker: str = ""
+    ) -> Leaf:
+        leaf = Leaf(
+            kind=kind,
+            text=text,
+            weight=weight,
+            link_weight=min(links, weight),
+            container=self._container,
+            group=group,
+            level=level,
+            marker=marker,
+        )
+        self.outline.leaves.append(leaf)
+        return leaf
+
+    def _in_container(self, flags: int) -> int:
+        """Open a container for leaves that are made at once; gives back the container to return to."""
+        before = self._container
+        self._open(flags)
+        return before
+
+    def _close(self, before: int) -> None:
+        self.outline.containers[self._container].end = len(self.outline.leaves)
+        self._container = before
+
+    def _heading(self, tag: Tag, level: int, flags: int) -> bool:
+        text, weight, links = inline_text(tag)
+        if len(text) > _MAX_HEADING:
+            return False
+        if text:
+            before = self._in_container(flags)
+            self._leaf("heading", text, weight, weight if self._text.links else links, 0, level)
+            self._close(before)
+        return True
+
+    def _code(self, tag: Tag, flags: int) -> None:
+        text = code_text(tag)
+        if not text:
+            return
+        before = self._in_container(flags)
+        self._leaf("code", text, len(text.split()), 0).language = code_language(tag)
+        self._close(before)
+
+    def _table(self, tag: Tag, flags: int) -> None:
+        before = self._in_container(flags)
+        group = self._group()
+        for row in table_rows(tag):
+            kind: LeafKind = "paragraph" if row.caption else "row"
+            self._leaf(kind, row.text, row.weight, row.link_weight, 0 if row.caption else group)
+        self._close(before)
+
+
+def _heading_level(tag: Tag, name: str) -> int:
+    if level := _HEADINGS.get(name, 0):
+        return level
+    if tag.attrs and tag.attrs.get("role") == "heading":
+        return min(max(_number(tag.get("aria-level"), 2), 1), 6)
+    return 0
+
+
+def _is_question(button: Tag) -> bool:
+    """Buttons are no text, but those that unfold an answer are its question, and one left open holds the page."""
+    text = clean(button.get_text(" "))
+    if len(text) > _MAX_BUTTON:
+        return True
+    if "aria-controls" not in button.attrs and "aria-expanded" not in button.attrs:
+        return False
+    return text.endswith(("?", "؟", "？")) or text.count(" ") >= 3
+
+
+def _number(value: object, default: int) -> int:
+    text = str(value or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else default
+
+
+__all__ = ["LINE_BREAK", "Container", "Leaf", "LeafKind", "Outline", "outline_of"]

@@ -1,0 +1,69 @@
+"""Code, letter by letter, and the language it says it is in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from bs4 import CData, NavigableString, Tag
+
+from include.gleaner.process import markers
+from include.gleaner.text import verbatim
+
+_SKIPPED: Final = frozenset(("script", "style", "button", "template", "svg", "input", "select"))
+_LINES: Final = frozenset(("div", "p", "li", "tr"))
+_LANGUAGE: Final = re.compile(r"(?:^|\s)(?:language|lang|highlight|highlight-source|brush:|code|syntax)[-_ ]?([A-Za-z0-9+#]{1,20})\b")
+_NO_LANGUAGE: Final = frozenset(("default", "none", "text", "plain", "plaintext", "nohighlight", "notranslate", "block", "txt"))
+
+
+def code_text(pre: Tag) -> str:
+    """The text of a <pre>, white space and all, without line numbers, buttons, and empty lines around it."""
+    parts: list[str] = []
+    stack: list[tuple[Iterator[Any], bool]] = [(iter(pre.contents), False)]
+    while stack:
+        children, is_line = stack[-1]
+        for node in children:
+            if type(node) is NavigableString or type(node) is CData:
+                parts.append(node)
+            elif isinstance(node, Tag) and node.name not in _SKIPPED:
+                if node.name == "br":
+                    parts.append("\n")
+                    continue
+                value = node.attrs.get("class")
+                if value and markers.of_names(str(value)) & markers.C_DECOR:
+                    continue
+                stack.append((iter(node.contents), node.name in _LINES))
+                break
+        else:
+            stack.pop()
+            if is_line and parts and not parts[-1].endswith("\n"):
+                parts.append("\n")
+    lines = verbatim("".join(parts)).split("\n")
+    while lines and not lines[0].strip():
+        del lines[0]
+    while lines and not lines[-1].strip():
+        del lines[-1]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def code_language(pre: Tag) -> str | None:
+    """The language as the page names it, lower case: on the <pre>, on the <code> in it, or up to two elements around it."""
+    tags: list[Tag] = [pre]
+    inner = next((child for child in pre.contents if isinstance(child, Tag)), None)
+    if inner is not None and inner.name == "code":
+        tags.append(inner)
+    around = pre.parent
+    for _ in range(2):
+        if around is None or around.name in ("body", "[document]"):
+            break
+        tags.append(around)
+        around = around.parent
+    for tag in tags:
+        for name in ("data-lang", "data-language", "data-code-language"):
+            if (value := tag.attrs.get(name)) and re.fullmatch(r"[\w+#-]{1,20}", str(value)):
+                return str(value).lower()
+        for match in _LANGUAGE.finditer(str(tag.attrs.get("class") or "")):
+            if (language := match[1].lower()) not in _NO_LANGUAGE:
+                return language
+    return None

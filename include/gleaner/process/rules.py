@@ -1,0 +1,124 @@
+"""Pages that hold nothing worth storing. Ordered rules, each with its reason; all of them spare pages with real content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bs4 import BeautifulSoup
+
+REASONS: Final = (
+    "not_html",  # given by decode: a PDF, an image, a feed, ...
+    "directory_listing",
+    "soft_404",
+    "error_page",
+    "consent_wall",
+    "login_wall",
+    "js_shell",
+    "empty",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the rules may look at."""
+
+    soup: BeautifulSoup
+    titles: tuple[str, ...]  # window title and first heading, as far as there are any
+    text: str  # the content found
+    words: int
+    has_structure: bool  # code, tables or definitions: nobody writes those on an error page
+    has_facts: bool  # structured data worth storing
+
+
+_SHORT: Final = 80  # words; nothing longer is refused for its title
+_WALL: Final = 120
+
+_NOT_FOUND: Final = re.compile(
+    r"""(?:error\s*)?404\b.{0,60}
+    | (?:oops\W{0,5})? (?:sorry\W{0,3})? (?:error\W{0,3})? (?:the\ |this\ |that\ )? (?:requested\ )? (?:page|url|content|file)
+      (?:\ you\b.{0,50}?)? \ (?:(?:was|is|were|could|can)?\ ?(?:not|n[’']t)\ ?(?:be\ )?found|cannot\ be\ found|does\ ?n[o’']t\ exist|does\ not\ exist|not\ found) .{0,60}
+    | (?:http\ )?(?:404\W{0,3})?not\ found
+    | nothing\ (?:was\ )?found(?:\ here)?\W*
+    | (?:خطای\ ?)?(?:404|۴۰۴)\b.{0,60}
+    | (?:متأ?سفانه\W*)?(?:این\ )?(?:صفحه|برگه).{0,40}(?:یافت|پیدا)\ ?(?:نشد|نمی.?شود).{0,30}
+    | (?:این\ )?(?:صفحه|برگه).{0,30}وجود\ ندارد.{0,30}
+    | (?:عذر[اً]+\W*)?(?:هذه\ )?(?:ال)?صفحة\ (?:غير\ موجودة|لم\ يتم\ العثور).{0,30}
+    | (?:die\ )?seite\ (?:wurde\ )?nicht\ gefunden.{0,30} | page\ (?:introuvable|non\ trouvée).{0,30}
+    | página\ n(?:o|ão)\ encontrada.{0,30} | pagina\ non\ trovata.{0,30} | sayfa\ bulunamadı.{0,30}""",
+    re.I | re.X,
+)
+_ERROR: Final = re.compile(
+    r"""(?:error\W{0,3}|http\ )?(?:400|401|403|405|410|429|500|502|503|504|520|521|522|524)\b\W*(?:error|bad|unauthori|forbidden|method|gone|too|internal|service|gateway|server|access|web|connection|unknown|a\ timeout|$).{0,60}
+    | (?:500\W+)?internal\ server\ error.{0,30} | bad\ gateway.{0,30} | service\ (?:temporarily\ )?unavailable.{0,30} | gateway\ time-?out.{0,30}
+    | error\ establishing\ a\ database\ connection.{0,30} | (?:403\W+)?(?:forbidden|access\ (?:is\ )?denied).{0,30}
+    | (?:attention\ required!?|just\ a\ moment\W*|checking\ your\ browser.*|verify(?:ing)?\ (?:that\ )?you\ are\ (?:a\ )?human.*|are\ you\ a\ (?:robot|human).*)(?:\W+cloudflare)?
+    | (?:site|website)\ (?:is\ )?(?:under\ maintenance|temporarily\ unavailable).{0,30}
+    | خطای\ (?:داخلی\ )?(?:سرور|500|۵۰۰).{0,40}""",
+    re.I | re.X,
+)
+_CONSENT: Final = re.compile(
+    r"""before\ you\ continue.{0,60} | (?:we\ value\ )?your\ privacy(?:\ choices|\ matters.*)? | (?:cookie|privacy)\ (?:consent|preferences|settings|notice)
+    | we\ (?:use|value)\ (?:cookies|your\ privacy).{0,60} | (?:manage\ )?cookie\ consent.{0,30} | datenschutz-?einstellungen""",
+    re.I | re.X,
+)
+_LOGIN: Final = re.compile(
+    r"""(?:please\ )?(?:log|sign)[\ -]?(?:in|on)\b.{0,60} | login\b.{0,40} | (?:members?|customers?)\ (?:area|login|only).{0,30} | authentication\ required.{0,30}
+    | ورود(?:\ (?:به|کاربران|اعضا).{0,40})? | anmelden | connexion | iniciar\ sesión | giriş\ yap | تسجيل\ الدخول.{0,30}""",
+    re.I | re.X,
+)
+_NEEDS_SCRIPT: Final = re.compile(r"(?:enable|requires?|turn on|need)\b.{0,40}\bjava\s?script|javascript\b.{0,40}\b(?:disabled|required)|جاوا\s?اسکریپت", re.I)
+_ROOTS: Final = ("root", "app", "__next", "__nuxt", "___gatsby", "svelte", "ember-app", "main-app", "application")
+_INDEX_OF: Final = re.compile(r"(?:index of|directory listing (?:for|of)) ?/.*", re.I)
+_SITE_NAME: Final = re.compile(r"\s+[|–—·»-]\s+|\s*[|»·—]\s*")
+
+
+def refusal(evidence: Evidence) -> str | None:
+    """The reason why the page is no content, the first rule's that applies; None when it is content."""
+    return next((reason for reason, applies in _RULES if applies(evidence)), None)
+
+
+def _titled(evidence: Evidence, pattern: re.Pattern[str], words: int) -> bool:
+    """Whether title or heading says so, whole or without the site's name, and there is little else."""
+    if evidence.words > words or evidence.has_structure or evidence.has_facts:
+        return False
+    names = [part.strip(" .!?…:") for title in evidence.titles for part in (title, *_SITE_NAME.split(title))]
+    return any(pattern.fullmatch(name) for name in names if name)
+
+
+def _is_directory(evidence: Evidence) -> bool:
+    # The listing itself is no prose: the server's title and its link upwards tell.
+    return any(_INDEX_OF.fullmatch(title) for title in evidence.titles) and bool(
+        evidence.soup.find("a", string=re.compile(r"^\s*(?:parent directory|\.\./?|\[to parent directory\]|name)\s*$", re.I))
+        or evidence.soup.find("title", string=re.compile("directory listing", re.I))
+    )
+
+
+def _is_login(evidence: Evidence) -> bool:
+    return _titled(evidence, _LOGIN, _SHORT) and evidence.soup.find("input", attrs={"type": re.compile("^password$", re.I)}) is not None
+
+
+def _is_consent(evidence: Evidence) -> bool:
+    return _titled(evidence, _CONSENT, _WALL) and evidence.soup.find(("form", "button")) is not None
+
+
+def _is_shell(evidence: Evidence) -> bool:
+    if evidence.words > 25 or evidence.has_facts or evidence.soup.find("script") is None:
+        return False
+    if any(_NEEDS_SCRIPT.search(tag.get_text()) for tag in evidence.soup.find_all("noscript", limit=20)) or _NEEDS_SCRIPT.search(evidence.text):
+        return True
+    root = evidence.soup.find(id=list(_ROOTS))
+    return root is not None and len(root.get_text(" ").split()) <= 5
+
+
+_RULES: Final[tuple[tuple[str, Callable[[Evidence], bool]], ...]] = (
+    ("directory_listing", _is_directory),
+    ("soft_404", lambda evidence: _titled(evidence, _NOT_FOUND, _SHORT)),
+    ("error_page", lambda evidence: _titled(evidence, _ERROR, _SHORT)),
+    ("consent_wall", _is_consent),
+    ("login_wall", _is_login),
+    ("js_shell", _is_shell),
+    ("empty", lambda evidence: evidence.words == 0 and not evidence.has_facts),
+)

@@ -1,0 +1,156 @@
+"""Facts that a page publishes for machines: JSON-LD with the vocabulary of schema.org. Broken JSON is passed over."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from bs4 import BeautifulSoup
+
+from include.gleaner.models import Fact
+from include.gleaner.process.outline import outline_of
+from include.gleaner.process.sections import sections_of
+from include.gleaner.text import display
+
+Record = Mapping[str, Any]
+
+_MAX_SCRIPTS: Final = 50
+_MAX_RECORDS: Final = 500
+_MAX_FACTS: Final = 200
+_MAX_SCRIPT: Final = 2_000_000  # characters
+_WRAPPING: Final = re.compile(r"^\s*(?:<!--|//\s*<!\[CDATA\[|<!\[CDATA\[)|(?:-->|//\s*\]\]>|\]\]>)\s*;?\s*$")
+_PRODUCTS: Final = frozenset(("Product", "ProductGroup", "IndividualProduct", "ProductModel"))
+_SCHEMA: Final = re.compile(r"^https?://schema\.org/", re.I)
+_LABELS: Final = {
+    "en": {"brand": "Brand", "price": "Price", "availability": "Availability", "sku": "SKU"},
+    "fa": {"brand": "برند", "price": "قیمت", "availability": "موجودی", "sku": "شناسهٔ کالا"},
+}
+
+
+def records_of(soup: BeautifulSoup) -> list[Record]:
+    """Every top-level JSON-LD record: list members and members of @graph and mainEntity each count as one."""
+    records: list[Record] = []
+    for script in soup.find_all("script", limit=5_000):
+        if "ld+json" not in str(script.attrs.get("type") or "").lower():
+            continue
+        text = script.get_text()
+        if len(text) <= _MAX_SCRIPT:
+            records.extend(_flat(_parsed(text)))
+        if len(records) >= _MAX_RECORDS:
+            break
+    return records[:_MAX_RECORDS]
+
+
+def facts_of(records: Iterable[Record], language: str) -> tuple[Fact, ...]:
+    """FAQ entries and products, each once, in the page's order."""
+    facts: dict[tuple[str, str], Fact] = {}
+    for record in records:
+        kinds = _types(record)
+        found: Iterable[Fact] = ()
+        if "FAQPage" in kinds:
+            found = _questions(record)
+        elif kinds & _PRODUCTS:
+            found = _product(record, _LABELS.get(language, _LABELS["en"]))
+        for fact in found:
+            facts.setdefault((fact.kind, fact.title), fact)
+    return tuple(facts.values())[:_MAX_FACTS]
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(_WRAPPING.sub("", text), strict=False, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _flat(value: Any) -> Iterator[Record]:
+    pending = [value]
+    seen = 0
+    while pending and seen < _MAX_RECORDS:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(reversed(item))
+        elif isinstance(item, dict):
+            seen += 1
+            yield item
+            # The questions of a FAQPage are read with it, not as records of their own.
+            inside = [item.get("@graph"), None if "FAQPage" in _types(item) else item.get("mainEntity")]
+            pending.extend(part for part in reversed(inside) if isinstance(part, list | dict))
+
+
+def _types(record: Record) -> set[str]:
+    value = record.get("@type")
+    return {_SCHEMA.sub("", str(name)) for name in (value if isinstance(value, list) else [value]) if name}
+
+
+def _questions(page: Record) -> Iterator[Fact]:
+    for question in _dicts(page.get("mainEntity")):
+        title = _plain(question.get("name"))
+        answers = [_plain(answer.get("text")) for answer in _dicts(question.get("acceptedAnswer") or question.get("suggestedAnswer"))]
+        answer = "\n\n".join(text for text in answers if text)
+        if title and answer:
+            yield Fact(kind="faq", title=title, text=f"{title}\n\n{answer}", data={"question": title, "answer": answer})
+
+
+def _product(record: Record, labels: Mapping[str, str]) -> Iterator[Fact]:
+    name = _plain(record.get("name"))
+    if not name:
+        return
+    holders = [record, *_dicts(record.get("hasVariant"))]
+    offer = next((offer for holder in holders for offer in _dicts(holder.get("offers"))), {})
+    specification = next(iter(_dicts(offer.get("priceSpecification"))), {})
+    brand = record.get("brand")
+    found = {
+        "brand": _scalar(brand.get("name") if isinstance(brand, dict) else brand),
+        "price": _first(offer, specification, "price") or _scalar(offer.get("lowPrice")),
+        "high_price": _scalar(offer.get("highPrice")),
+        "currency": _first(offer, specification, "priceCurrency"),
+        "availability": _SCHEMA.sub("", _scalar(offer.get("availability"))),
+        "sku": _scalar(record.get("sku") or offer.get("sku") or record.get("mpn")),
+        "description": _plain(record.get("description")),
+    }
+    data = {"name": name, **{key: value for key, value in found.items() if value}}
+    yield Fact(kind="product", title=name, text=_product_text(data, labels), data=data)
+
+
+def _product_text(data: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    lines = [data["name"]]
+    price = data.get("price", "")
+    if price:
+        high = data.get("high_price", "")
+        price = f"{price} – {high}" if high and high != price else price
+        price = f"{price} {data.get('currency', '')}".strip()
+    shown = {
+        "brand": data.get("brand", ""),
+        "price": price,
+        # "InStock" is how the vocabulary writes it, "in stock" how people do.
+        "availability": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", data.get("availability", "")).lower(),
+        "sku": data.get("sku", ""),
+    }
+    lines += [f"{labels[key]}: {value}" for key, value in shown.items() if value]
+    text = "\n".join(lines)
+    return f"{text}\n\n{data['description']}" if "description" in data else text
+
+
+def _first(offer: Record, specification: Record, key: str) -> str:
+    return _scalar(offer.get(key)) or _scalar(specification.get(key))
+
+
+def _dicts(value: Any) -> list[Record]:
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+
+
+def _scalar(value: Any) -> str:
+    return display(str(value))[:500] if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _plain(value: Any) -> str:
+    """Text without the HTML that answers and descriptions often carry; lists stay lists, paragraphs paragraphs."""
+    if not isinstance(value, str):
+        return _scalar(value)
+    if "<" not in value and "&" not in value:
+        return "\n".join(line for part in value.split("\n") if (line := display(part)))
+    soup = BeautifulSoup(f"<body>{value}", "lxml", multi_valued_attributes=None)
+    return "\n".join(block.text for section in sections_of(outline_of(soup).leaves) for block in section.blocks)

@@ -1,0 +1,101 @@
+"""Tables as Markdown rows. Tables that only lay out the page are no tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bs4 import Tag
+
+from include.gleaner.process.inline import inline_text
+
+_NO_DATA: Final = frozenset(("table", "pre", "h1", "h2", "h3", "h4", "form", "article", "section", "main", "nav"))
+_MAX_SPAN: Final = 50
+_MAX_CELL: Final = 2_000  # characters of markup-free text; a cell with more holds a page, not a value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    text: str
+    weight: int = 0
+    link_weight: int = 0
+    caption: bool = False
+
+
+def is_data_table(table: Tag) -> bool:
+    """Whether the table relates values by row and column: two or more columns, and only text in its cells."""
+    if table.attrs.get("role") in ("presentation", "none"):
+        return False
+    if table.find(_NO_DATA) is not None:
+        return False
+    rows = list(_rows(table))
+    if max((len(cells) for _, cells in rows), default=0) < 2:
+        return False
+    return all(len(text) <= _MAX_CELL for _, cells in rows for cell in cells for text in [cell.get_text()])
+
+
+def table_rows(table: Tag) -> Iterator[Row]:
+    """The caption, then the rows; a header row is followed by the row of dashes that Markdown wants."""
+    caption = next((node for node in table.contents if isinstance(node, Tag) and node.name == "caption"), None)
+    if caption is not None and (gathered := inline_text(caption))[0]:
+        yield Row(*gathered, caption=True)
+    hanging: dict[int, tuple[int, str]] = {}  # column -> (rows it still covers, text)
+    first = True
+    for in_head, cells in _rows(table):
+        values, weight, links = _values(cells, hanging)
+        if not any(values):
+            continue
+        yield Row(f"| {' | '.join(values)} |", weight, links)
+        if first and len(values) > 1 and (in_head or all(cell.name == "th" for cell in cells)):
+            yield Row(f"| {' | '.join('---' for _ in values)} |")
+        first = False
+
+
+def _values(cells: list[Tag], hanging: dict[int, tuple[int, str]]) -> tuple[list[str], int, int]:
+    values: list[str] = []
+    weight = links = 0
+
+    def take_hanging() -> None:
+        while len(values) in hanging:
+            rows, text = hanging.pop(len(values))
+            if rows > 1:
+                hanging[len(values)] = (rows - 1, text)
+            values.append(text)
+
+    # A cell that covers several rows is repeated in each: a row has to make sense alone.
+    for cell in cells:
+        take_hanging()
+        text, cell_weight, cell_links = inline_text(cell)
+        weight += cell_weight
+        links += cell_links
+        text = text.replace("|", "\\|")
+        rows = _span(cell, "rowspan") - 1
+        for column in range(_span(cell, "colspan")):
+            if rows:
+                hanging[len(values)] = (rows, text if column == 0 else "")
+            values.append(text if column == 0 else "")
+    take_hanging()
+    return values, weight, links
+
+
+def _rows(table: Tag) -> Iterator[tuple[bool, list[Tag]]]:
+    """(is in <thead>, cells) per row, however the rows are wrapped; not those of tables inside."""
+    stack: list[tuple[Iterator[Any], bool]] = [(iter(table.contents), False)]
+    while stack:
+        children, in_head = stack[-1]
+        for node in children:
+            if not isinstance(node, Tag):
+                continue
+            if node.name == "tr":
+                yield in_head, [cell for cell in node.contents if isinstance(cell, Tag) and cell.name in ("td", "th")]
+            elif node.name in ("thead", "tbody", "tfoot"):
+                stack.append((iter(node.contents), node.name == "thead"))
+                break
+        else:
+            stack.pop()
+
+
+def _span(cell: Tag, name: str) -> int:
+    text = str(cell.attrs.get(name) or "").strip()
+    return min(max(int(text), 1), _MAX_SPAN) if text.isascii() and text.isdigit() and len(text) < 7 else 1

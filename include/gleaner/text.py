@@ -1,0 +1,76 @@
+"""Text as people read it and text as search compares it. Pure, and shared by the stages.
+
+Two forms are kept apart. *Display* text is what is shown and embedded: NFC, with the zero-width non-joiner that Persian
+spelling needs, with punctuation, diacritics and digits as written. *Folded* text feeds lexical search only, where the
+same word must compare equal however it was typed; a query has to be folded in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from typing import Final
+
+ZWNJ: Final = "\u200c"
+
+# Characters that are never text: controls, bidi controls (they reorder what a reader sees), lone surrogates (no valid
+# UTF-8), noncharacters, byte order marks, soft hyphens, zero-width spaces, and private use (glyphs of icon fonts).
+_CONTROL: Final = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f"
+_INVISIBLE: Final = "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_NO_TEXT: Final = "\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff"
+_UNWANTED: Final = re.compile(f"[{_CONTROL}{_INVISIBLE}{_NO_TEXT}]")
+_BINARY: Final = re.compile(f"[{_CONTROL}\ud800-\udfff]")
+_LINE_END: Final = re.compile("\r\n?|[\u0085\u2028\u2029]")
+_WORD: Final = re.compile("\\w[\\w\u200c\u200d'’]*")
+
+# Marks that readers leave out when they type a query. Not all of category Mn: in Indic scripts those are the vowels.
+_MARKS: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06ed]")
+_PERSIAN: Final = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "ة": "ه", "ە": "ه"})
+_FOLDS: Final = {
+    **{
+        code: str(unicodedata.decimal(chr(code)))
+        for code in range(128, sys.maxunicode + 1)
+        if unicodedata.category(chr(code)) == "Nd"
+    },
+    ord("ı"): "i",
+    # A space, not nothing: «کتاب‌ها» is then found by «کتاب» and by «کتاب ها», which people type far more than «کتابها».
+    ord(ZWNJ): " ",
+    ord("\u200d"): "",
+}
+
+
+def strip_binary(text: str) -> tuple[str, int]:
+    """`text` without NUL, other controls and lone surrogates, and how many of them there were."""
+    return _BINARY.subn("", text)
+
+
+def display(text: str) -> str:
+    """One line of display text: NFC, every run of white space one space, nothing invisible but ZWNJ and ZWJ."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    return " ".join(_UNWANTED.sub("", text).split())
+
+
+def verbatim(text: str) -> str:
+    """Text whose white space carries meaning (code): line ends become "\\n", what is no text goes, all else stays."""
+    return _UNWANTED.sub("", _LINE_END.sub("\n", text))
+
+
+def fold(text: str, language: str) -> str:
+    """The form of `text` that lexical search compares; `language` is an ISO 639 code.
+
+    Case, compatibility forms, Arabic and Latin diacritics, kashida and the script of digits are levelled out; ZWNJ becomes
+    a space. Arabic letters become Persian ones only where the language is Persian: in Arabic they are other letters.
+    """
+    if text.isascii():
+        return text.casefold()
+    text = _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold())).translate(_FOLDS)
+    if language == "fa":
+        text = text.translate(_PERSIAN)
+    return unicodedata.normalize("NFC", text)
+
+
+def count_words(text: str) -> int:
+    """Number of words; a Persian word with ZWNJ inside is one, signs alone are none."""
+    return sum(1 for _ in _WORD.finditer(text))
