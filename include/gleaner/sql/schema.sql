@@ -1,6 +1,6 @@
 -- Gleaner's schema as it is today. Migrations lead here; a test proves that both are equal.
 
-CREATE EXTENSION IF NOT EXISTS vector;
+CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
 CREATE SCHEMA gleaner;
 
 CREATE TABLE gleaner.schema_migration (

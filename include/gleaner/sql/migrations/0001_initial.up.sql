@@ -1,6 +1,6 @@
 -- The first schema: sources, crawls, pages with their snapshots and documents, the knowledge and its fence.
 
-CREATE EXTENSION IF NOT EXISTS vector;
+CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
 
 
 CREATE TABLE gleaner.tenant (

@@ -1,0 +1,112 @@
+"""The migrations lead to schema.sql, can be taken back, and stand several runners."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from include.gleaner.errors import SchemaError
+from include.gleaner.local.postgres import EmbeddedPostgres, binaries
+from include.gleaner.ops.migrate import check_schema, migrate, migrations, rollback
+
+ROOT = Path(__file__).parents[2]
+ALL = [migration.label for migration in migrations()]
+
+
+def dump(dsn: str) -> str:
+    """The schema as pg_dump tells it, without what differs from run to run."""
+    out = subprocess.run(
+        [str(binaries() / "pg_dump"), "--schema-only", "--no-owner", dsn], capture_output=True, text=True, check=True
+    ).stdout
+    return re.sub(r"^\\(un)?restrict .*$", "", out, flags=re.MULTILINE)
+
+
+def test_schema_sql_is_what_the_migrations_lead_to(
+    postgres: EmbeddedPostgres, knowledge_dsn: str, empty_dsn: str
+) -> None:
+    text = (ROOT / "include/gleaner/sql/schema.sql").read_text("utf-8")
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute(text.encode())
+    assert dump(empty_dsn) == dump(knowledge_dsn)
+    assert "unique_chunk_per_source" in dump(knowledge_dsn)
+
+
+def test_up_and_down_leave_nothing_behind(empty_dsn: str) -> None:
+    before = dump(empty_dsn)
+    assert migrate(empty_dsn) == ALL
+    assert migrate(empty_dsn) == []
+    full = dump(empty_dsn)
+    rollback(empty_dsn, 0)
+    with psycopg.connect(empty_dsn) as conn:
+        left = conn.execute(
+            "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'gleaner'"
+        ).fetchall()
+    assert {name for (name,) in left} <= {"schema_migration", "schema_migration_pkey"}
+    assert "gleaner" not in before
+    assert migrate(empty_dsn) == ALL
+    assert dump(empty_dsn) == full
+
+
+def test_several_runners_at_once_apply_each_migration_once(empty_dsn: str) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        applied = list(pool.map(lambda _: migrate(empty_dsn), range(6)))
+    assert sorted(label for labels in applied for label in labels) == ALL
+
+
+def test_the_constraint_is_in_pg_constraint(conn: psycopg.Connection) -> None:
+    row = conn.execute(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conname = 'unique_chunk_per_source' AND contype = 'u' AND conrelid = 'gleaner.tenant_knowledge'::regclass"
+    ).fetchone()
+    assert row == ("UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)",)
+
+
+def test_an_unmigrated_database_is_refused_with_the_command_that_mends_it(empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn, autocommit=True) as conn, pytest.raises(SchemaError, match=r"ops\.migrate up"):
+        check_schema(conn)
+
+
+def test_a_changed_migration_is_refused(knowledge_dsn: str) -> None:
+    with psycopg.connect(knowledge_dsn, autocommit=True) as conn:
+        conn.execute("UPDATE gleaner.schema_migration SET checksum = 'other' WHERE version = 1")
+    with pytest.raises(SchemaError, match="0001_initial"):
+        migrate(knowledge_dsn)
+
+
+def test_workers_of_the_old_version_go_on_while_an_upgrade_rolls_through(knowledge_dsn: str) -> None:
+    with psycopg.connect(knowledge_dsn, autocommit=True) as conn:
+        conn.execute("INSERT INTO gleaner.schema_migration (version, name, checksum) VALUES (9999, 'x', 'x')")
+        check_schema(conn)
+        conn.execute("DELETE FROM gleaner.schema_migration WHERE version = 1")
+        with pytest.raises(SchemaError, match="0001_initial"):
+            check_schema(conn)
+
+
+def test_the_command_line(empty_dsn: str) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "include.gleaner.ops.migrate", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, "GLEANER_DSN": empty_dsn},
+        )
+
+    up = run("up", "--dsn", empty_dsn)
+    assert up.returncode == 0, up.stderr
+    assert "0001_initial" in up.stdout
+    status = run("status", "--dsn", empty_dsn)
+    assert status.returncode == 0
+    assert "current" in status.stdout
+    bad = run("status", "--dsn", "host=127.0.0.1 port=1 password=hunter2 user=x")
+    assert bad.returncode != 0
+    assert "hunter2" not in bad.stderr + bad.stdout
+    assert "Traceback" not in bad.stderr
