@@ -116,7 +116,10 @@ class IngestRequest:
             max_tokens=_integer(params, "chunk_tokens", 500, 64, 2_000),
             overlap_percent=_integer(params, "chunk_overlap", 0, 0, 25),
         )
-        run = RunPolicy(batch_size=_integer(params, "batch_size", 50, 1, 500))
+        run = RunPolicy(
+            batch_size=_integer(params, "batch_size", 50, 1, 500),
+            max_delete_share=_number(params, "max_delete_share", 0.3, 0.0, 1.0),
+        )
         return cls(tenant_id=_tenant(params), url=_url(params), crawl=crawl, chunk=chunk, run=run)
 
 
@@ -132,6 +135,7 @@ INGEST_PARAMS: Final = frozenset(
         "batch_size",
         "chunk_tokens",
         "chunk_overlap",
+        "max_delete_share",
     }
 )
 

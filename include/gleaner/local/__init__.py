@@ -1,1 +1,1 @@
-"""What `make run` starts on one machine: embedded Postgres, Airflow, a sample website. Nothing here is needed in production."""
+"""What `make run` starts on one machine: embedded Postgres, Airflow, a sample website. Production needs none of it."""

@@ -49,8 +49,8 @@ SETTINGS: Final[Mapping[str, str]] = {
 class EmbeddedPostgres:
     """One server over one data folder.
 
-    `folder` gets `data/`, `password` (mode 600) and `postgres.log`. The server is a component of `processes`, by the name
-    "postgres", and ends with it.
+    `folder` gets `data/`, `password` (mode 600) and `postgres.log`. The server is the component "postgres" of
+    `processes`, and ends with them.
     """
 
     def __init__(self, folder: Path, processes: ProcessGroup, *, settings: Mapping[str, str] | None = None) -> None:

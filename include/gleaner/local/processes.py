@@ -1,7 +1,7 @@
 """Processes that never outlive the one that started them.
 
-Each component runs in a session of its own, and its record (pid, start time, boot) lies in the run folder. Whoever wants
-it gone ends every process of that session, found by id and never by name. A *guardian* waits on a pipe from the
+Each component runs in a session of its own, and its record (pid, start time, boot) lies in the run folder. Whoever
+wants it gone ends every process of that session, found by id and never by name. A *guardian* waits on a pipe from the
 starter: when the starter dies, by whatever signal, the pipe closes and the guardian ends all recorded sessions. Should
 both be killed, the next start sweeps what the records still name.
 """

@@ -1,0 +1,85 @@
+"""
+### ingest_website
+
+Takes one website of one tenant into the knowledge base. A second run over an unchanged site costs nothing.
+Any task may be cleared at any time.
+
+**Start it** from the form (Trigger), or through the API with `{"logical_date": null, "conf": {"tenant": "acme",
+"url": "https://example.com/"}}`. A bad value is refused before anything runs.
+
+| Task | Does | Pool |
+| --- | --- | --- |
+| `crawl` | fetches politely, stores raw pages; a killed crawl goes on where it was | default |
+| `plan` | divides the pages that have work to do into batches | default |
+| `batches.process` | pages into documents | `gleaner_process` |
+| `batches.load` | chunks, vectors, bulk load | `gleaner_load` |
+| `reconcile` | removes what is gone, writes the report, decides red or green | default |
+
+**Triage notes.** The report is the return value of `reconcile` and `crawl_job.report`; each failed page or chunk is a row of
+`gleaner.dead_letter` with its reason.
+- *crawl is red*: the start page cannot be fetched; the error says why. Nothing was deleted.
+- *one batch is red*: read its log, mend the cause, clear it; it takes up what is left. Its neighbours are loaded.
+- *reconcile is red*: its error counts what is missing. Clear the red batches or trigger again: what is done stays done.
+- *"delete brake" in the log*: much seemed gone, so nothing was deleted. Is the site right? Raise `max_delete_share`.
+- *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag, task, task_group
+
+from include.gleaner import pipeline, pools
+from include.gleaner.assets import TENANT_KNOWLEDGE
+from include.gleaner.params import INGEST_FORM
+from include.gleaner.retry_policy import RETRY_POLICY
+
+
+@dag(
+    dag_id="ingest_website",
+    dag_display_name="Ingest website",
+    description="Crawl one website of one tenant into the knowledge base",
+    doc_md=__doc__,
+    schedule=None,
+    max_active_runs=8,
+    dagrun_timeout=timedelta(hours=12),
+    tags=["gleaner", "ingest"],
+    params={name: Param(**field) for name, field in INGEST_FORM.items()},
+    default_args={
+        "owner": "gleaner",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=20),
+        "retry_policy": RETRY_POLICY,
+        "execution_timeout": timedelta(hours=1),
+    },
+)
+def ingest_website():
+    @task(show_return_value_in_logs=False)
+    def crawl(params=None, run_id=None):
+        return pipeline.crawl_website(params, run_id)
+
+    @task(show_return_value_in_logs=False)
+    def plan(params=None, run_id=None):
+        return pipeline.plan_batches(params, run_id)
+
+    @task(pool=pools.PROCESS.name, map_index_template="{{ label }}", show_return_value_in_logs=False)
+    def process(batch, params=None, run_id=None, ti=None):
+        return pipeline.process_pages(params, run_id, batch, ti.try_number)
+
+    @task(pool=pools.LOAD.name, map_index_template="{{ label }}", show_return_value_in_logs=False)
+    def load(batch, params=None, run_id=None, ti=None):
+        return pipeline.load_chunks(params, run_id, batch, ti.try_number)
+
+    @task(trigger_rule="all_done", outlets=[TENANT_KNOWLEDGE])
+    def reconcile(params=None, run_id=None):
+        return pipeline.reconcile(params, run_id)
+
+    @task_group
+    def batches(batch):
+        load(process(batch))
+
+    planned = plan()
+    crawl() >> planned
+    batches.expand(batch=planned) >> reconcile()
+
+
+ingest_website()

@@ -1,0 +1,108 @@
+"""The few calls of Airflow's REST API that a local run makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import requests
+
+from include.gleaner.errors import RequestError, SetupError
+
+TIMEOUT_SECONDS: Final = 20.0
+
+
+class AirflowApi:
+    """Client of one API server, logged in with a JWT that is renewed when it expires.
+
+    Methods raise requests.ConnectionError while the server is not up, and RequestError, with the server's own words,
+    when it refuses what it was asked.
+    """
+
+    def __init__(self, base_url: str, username: str, password: str) -> None:
+        self._base = base_url.rstrip("/")
+        self._login = {"username": username, "password": password}
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the environment has no business with loopback
+
+    def health(self) -> dict[str, str | None]:
+        """Status of each component: "healthy", "unhealthy" or None when there is none."""
+        response = self._session.get(f"{self._base}/api/v2/monitor/health", timeout=TIMEOUT_SECONDS)
+        response.raise_for_status()
+        return {name: part.get("status") for name, part in response.json().items()}
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether the DAG processor has made the DAG known."""
+        return self._call("GET", f"/dags/{dag_id}", missing_ok=True) is not None
+
+    def import_errors(self) -> list[str]:
+        """The errors of DAG files that cannot be imported."""
+        found = self._json("GET", "/importErrors")["import_errors"]
+        return [f"{item['filename']}: {item['stack_trace']}" for item in found]
+
+    def set_pool(self, name: str, slots: int, description: str) -> None:
+        """Create the pool, or give it these slots."""
+        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        if self._call("GET", f"/pools/{name}", missing_ok=True) is None:
+            self._call("POST", "/pools", body)
+        else:
+            self._call("PATCH", f"/pools/{name}", {"slots": slots, "description": description})
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the DAG run."""
+        self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        """Start a run with this conf; its id."""
+        answer = self._json("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)})
+        return str(answer["dag_run_id"])
+
+    def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """The run: `state`, `start_date`, `end_date`, ..."""
+        return self._json("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """All task instances of the run, mapped ones each for itself."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._json("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100&offset={len(found)}")
+            found += page["task_instances"]
+            if not page["task_instances"] or len(found) >= page["total_entries"]:
+                return found
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """End the run: its tasks are stopped, and it counts as failed."""
+        self._call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
+
+    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._call(method, path, body))
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing_ok: bool = False
+    ) -> dict[str, Any] | None:
+        for fresh in (False, True):
+            if fresh or "Authorization" not in self._session.headers:
+                self._log_in()
+            response = self._session.request(method, f"{self._base}/api/v2{path}", json=body, timeout=TIMEOUT_SECONDS)
+            if response.status_code != 401:
+                break
+        if response.status_code == 404 and missing_ok:
+            return None
+        if not response.ok:
+            raise RequestError(f"Airflow refuses {method} {path} with {response.status_code}: {_detail(response)}")
+        return cast("dict[str, Any]", response.json()) if response.content else None
+
+    def _log_in(self) -> None:
+        response = self._session.post(f"{self._base}/auth/token", json=self._login, timeout=TIMEOUT_SECONDS)
+        if response.status_code in (401, 403):
+            raise SetupError("Airflow refuses the login; its password file does not match, `make clean` starts anew")
+        response.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+def _detail(response: requests.Response) -> str:
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return response.reason or "no reason given"
+    return str(detail)[:2_000]
