@@ -4,8 +4,7 @@
 Takes one website of one tenant into the knowledge base. A second run over an unchanged site costs nothing.
 Any task may be cleared at any time.
 
-**Start it** from the form (Trigger), or through the API with `{"logical_date": null, "conf": {"tenant": "acme",
-"url": "https://example.com/"}}`. A bad value is refused before anything runs.
+**Start it** from the form, or by API: `{"logical_date": null, "conf": {"tenant": "acme", "url": "https://example.com/"}}`.
 
 | Task | Does | Pool |
 | --- | --- | --- |
@@ -15,11 +14,10 @@ Any task may be cleared at any time.
 | `batches.load` | chunks, vectors, bulk load | `gleaner_load` |
 | `reconcile` | removes what is gone, writes the report, decides red or green | default |
 
-**Triage notes.** The report is the return value of `reconcile` and `crawl_job.report`; each failed page or chunk is a row of
-`gleaner.dead_letter` with its reason.
+**Triage notes.** `reconcile` returns the report; each failed page or chunk is a row of `gleaner.dead_letter`.
 - *crawl is red*: the start page cannot be fetched; the error says why. Nothing was deleted.
 - *one batch is red*: read its log, mend the cause, clear it; it takes up what is left. Its neighbours are loaded.
-- *reconcile is red*: its error counts what is missing. Clear the red batches or trigger again: what is done stays done.
+- *reconcile is red*: its error counts what is missing. Clear the red batches or trigger again: what is done stays.
 - *"delete brake" in the log*: much seemed gone, so nothing was deleted. Is the site right? Raise `max_delete_share`.
 - *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
 """
@@ -30,13 +28,12 @@ from airflow.sdk import Param, dag, task, task_group
 
 from include.gleaner import pipeline, pools
 from include.gleaner.assets import TENANT_KNOWLEDGE
+from include.gleaner.defaults import DEFAULT_ARGS
 from include.gleaner.params import INGEST_FORM
-from include.gleaner.retry_policy import RETRY_POLICY
 
 
 @dag(
     dag_id="ingest_website",
-    dag_display_name="Ingest website",
     description="Crawl one website of one tenant into the knowledge base",
     doc_md=__doc__,
     schedule=None,
@@ -44,13 +41,7 @@ from include.gleaner.retry_policy import RETRY_POLICY
     dagrun_timeout=timedelta(hours=12),
     tags=["gleaner", "ingest"],
     params={name: Param(**field) for name, field in INGEST_FORM.items()},
-    default_args={
-        "owner": "gleaner",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=20),
-        "retry_policy": RETRY_POLICY,
-        "execution_timeout": timedelta(hours=1),
-    },
+    default_args=DEFAULT_ARGS,
 )
 def ingest_website():
     @task(show_return_value_in_logs=False)

@@ -104,9 +104,13 @@ def build_graph(weights: Weights) -> bytes:
         )
         parts = build.split(query_key_value, [f"{at}.q", f"{at}.k", f"{at}.v"], hidden)
         attended = build.node("MultiHeadAttention", parts, f"{at}.attended", "com.microsoft", num_heads=shape.heads)
-        out = build.linear(attended, weights.packed(f"{at}.ao.w", hidden, hidden), weights.vector(f"{at}.ao.b"), f"{at}.ao")
+        out = build.linear(
+            attended, weights.packed(f"{at}.ao.w", hidden, hidden), weights.vector(f"{at}.ao.b"), f"{at}.ao"
+        )
         state = norm(build.node("Add", [state, out], f"{at}.residual"), f"{at}.aln", f"{at}.state")
-        inner = build.linear(state, weights.packed(f"{at}.fi.w", wide, hidden), weights.vector(f"{at}.fi.b"), f"{at}.fi")
+        inner = build.linear(
+            state, weights.packed(f"{at}.fi.w", wide, hidden), weights.vector(f"{at}.fi.b"), f"{at}.fi"
+        )
         inner = build.node("Gelu", [inner], f"{at}.gelu")
         out = build.linear_per_token(
             inner, weights.packed(f"{at}.fo.w", hidden, wide), weights.vector(f"{at}.fo.b"), f"{at}.fo"

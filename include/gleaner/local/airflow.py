@@ -80,8 +80,8 @@ class LocalAirflow:
         Raises SetupError when the port is in use or a component ends at once.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        port = self._port or _free_port()
-        if not _is_free(port):
+        port = self._port or free_port()
+        if not is_free(port):
             raise SetupError(f"port {port} is in use; choose another, as in PORT={port + 1}, or leave PORT out")
         self.url = f"http://{HOST}:{port}"
         env = self._environment(port)
@@ -169,8 +169,8 @@ class LocalAirflow:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self._folder / "logs"),
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
-            "AIRFLOW__TRIGGERER__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__TRIGGERER__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             # Without it a slot stays held for seconds after its task has ended.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -225,13 +225,15 @@ def _write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

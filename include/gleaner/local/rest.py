@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 import requests
 
@@ -59,20 +60,27 @@ class AirflowApi:
 
     def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """The run: `state`, `start_date`, `end_date`, ..."""
-        return self._json("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+        return self._json("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of the run, mapped ones each for itself."""
         found: list[dict[str, Any]] = []
         while True:
-            page = self._json("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100&offset={len(found)}")
+            page = self._json(
+                "GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances?limit=100&offset={len(found)}"
+            )
             found += page["task_instances"]
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 return found
 
+    def active_runs(self, dag_id: str) -> list[str]:
+        """Ids of the runs that are queued or running."""
+        found = self._json("GET", f"/dags/{dag_id}/dagRuns?state=queued&state=running&limit=100")["dag_runs"]
+        return [str(run["dag_run_id"]) for run in found]
+
     def fail_run(self, dag_id: str, run_id: str) -> None:
         """End the run: its tasks are stopped, and it counts as failed."""
-        self._call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
+        self._call("PATCH", f"/dags/{dag_id}/dagRuns/{quote(run_id)}", {"state": "failed"})
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return cast("dict[str, Any]", self._call(method, path, body))

@@ -15,3 +15,12 @@ FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND source_id = %(sour
 -- chunk_counts --
 SELECT coalesce(sum(chunks), 0)::int, coalesce(sum(embedded + reused), 0)::int
 FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- some_headings --
+-- Three headings from all over the tenant's newest source, always the same ones.
+SELECT heading FROM (
+    SELECT split_part(k.section_title, ' > ', 1) AS heading, min(p.page_id::text) AS first
+    FROM gleaner.tenant_knowledge k
+    JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
+    WHERE k.tenant_id = %(tenant_id)s AND k.section_title <> ''
+    GROUP BY 1 ORDER BY 2 LIMIT 3) AS some

@@ -1,0 +1,54 @@
+"""Vectors for chunks: by an OpenAI-compatible endpoint, or by the local model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from include.gleaner.config import EmbedPolicy
+from include.gleaner.models import EmbeddedBatch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Embedder(Protocol):
+    """A model that turns texts into vectors of norm 1. A vector depends on its text alone, not on its neighbours."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model; vectors of different models are never compared."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+
+    def embed(self, texts: Sequence[str], token_counts: Sequence[int] | None = None) -> Iterator[EmbeddedBatch]:
+        """Vectors for `texts`, in batches as they are answered, in any order; every position comes exactly once.
+
+        `token_counts` are the texts' tokens by the model's tokenizer: with them requests are packed to the limit,
+        without them, safely below it. What was answered before an error is handed out before the error is raised, and
+        closing the iterator cancels what is under way.
+
+        Raises EmbeddingRefusedError, EmbeddingQuotaError or EmbeddingUnavailableError; SetupError when the local model
+        is not installed.
+        """
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector to search with, shape (dimensions,). Raises like `embed`."""
+
+
+def open_embedder(policy: EmbedPolicy, api_key: str | None) -> Embedder:
+    """The embedder that the policy describes; nothing is loaded or connected before the first text.
+
+    `api_key` is for the endpoint; empty when it needs none. Raises EmbeddingRefusedError for a key that cannot be sent
+    and SetupError for a local model that does not exist.
+    """
+    if policy.is_local:
+        from include.gleaner.embed.local import LocalEmbedder
+
+        return LocalEmbedder(policy)
+    from include.gleaner.embed.client import EndpointEmbedder
+
+    return EndpointEmbedder(policy, api_key or "")

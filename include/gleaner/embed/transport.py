@@ -1,0 +1,140 @@
+"""Sends embedding requests through the `openai` client: several at once, each with a deadline, all of them cancellable.
+
+Requests run on an event loop in a thread of their own. A blocked thread could not be cancelled: a task that is told to
+end would hang until the endpoint answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Final, Self
+
+import httpx2
+import openai
+
+from include.gleaner.config import EmbedPolicy
+from include.gleaner.embed.faults import Fault, Verdict, of_status
+from include.gleaner.errors import EmbeddingRefusedError, EmbeddingUnavailableError
+
+log = logging.getLogger(__name__)
+
+_BYTES_PER_NUMBER: Final = 32  # the longest that a number takes in JSON, with room to spare
+_ENVELOPE_BYTES: Final = 1 << 20
+_START_SECONDS: Final = 30.0
+_END_SECONDS: Final = 5.0
+
+
+class Transport:
+    """A connection pool to one endpoint; a context manager, at whose end everything under way is cancelled.
+
+    Raises EmbeddingRefusedError when the address cannot be one.
+    """
+
+    def __init__(self, policy: EmbedPolicy, api_key: str) -> None:
+        self._policy = policy
+        self._api_key = api_key
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: openai.AsyncOpenAI | None = None
+        self._stop: asyncio.Event | None = None
+        self._tasks: set[asyncio.Task[bytes | Fault]] = set()
+        # A daemon, so that even a client that will not close cannot keep the process from ending.
+        self._thread = threading.Thread(target=self._serve, name="embedding-requests", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait(_START_SECONDS)
+        if self._client is None:
+            raise EmbeddingRefusedError("the endpoint's address is not one; correct the host of its Airflow connection")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_END_SECONDS)
+
+    def send(self, texts: Sequence[str]) -> Future[bytes | Fault]:
+        """Ask for the vectors of `texts`; the body of the answer, or what went wrong. The future raises nothing."""
+        if self._loop is None or not self._thread.is_alive():
+            raise EmbeddingUnavailableError("the embedding client has ended; run the task again")
+        return asyncio.run_coroutine_threadsafe(self._tracked(texts), self._loop)
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `send` and `__enter__` notice
+            log.warning("the embedding client ended: %s", type(error).__name__)
+        finally:
+            self._started.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        client = openai.AsyncOpenAI(
+            api_key=self._api_key,
+            base_url=self._policy.base_url,
+            max_retries=0,  # its own waits end at two minutes and know nothing of the other requests
+            timeout=self._policy.timeout_seconds,
+            # Texts and key go to the address that was configured, and nowhere else.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            default_headers=None if self._api_key else {"Authorization": openai.Omit()},  # type: ignore[dict-item]
+        )
+        self._client = client
+        self._started.set()
+        try:
+            await self._stop.wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await client.close()
+
+    async def _tracked(self, texts: Sequence[str]) -> bytes | Fault:
+        task = asyncio.ensure_future(self._post(texts))
+        self._tasks.add(task)
+        try:
+            return await task
+        finally:
+            self._tasks.discard(task)
+
+    async def _post(self, texts: Sequence[str]) -> bytes | Fault:
+        try:
+            # Over all of it: a server that sends a byte a second never runs into a timeout between reads.
+            async with asyncio.timeout(self._policy.timeout_seconds):
+                return await self._body(texts)
+        except (TimeoutError, openai.APITimeoutError):
+            return Fault(verdict=Verdict.AGAIN, reason=f"no answer within {self._policy.timeout_seconds:g} s")
+        except openai.APIStatusError as error:
+            return of_status(
+                error.status_code, error.response.headers, error.code, error.type, error.param, time.time()
+            )
+        except openai.APIConnectionError as error:
+            return Fault(verdict=Verdict.AGAIN, reason=f"no connection ({type(error.__cause__ or error).__name__})")
+        except httpx2.HTTPError as error:
+            return Fault(verdict=Verdict.AGAIN, reason=f"the connection broke ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001 - its message may quote texts or the key; the kind is enough
+            return Fault(verdict=Verdict.AGAIN, reason=f"the request failed ({type(error).__name__})")
+
+    async def _body(self, texts: Sequence[str]) -> bytes | Fault:
+        policy = self._policy
+        assert self._client is not None  # `send` is called inside the context only
+        most = len(texts) * policy.dimensions * _BYTES_PER_NUMBER + _ENVELOPE_BYTES
+        # Only this family can be cut to other dimensions; other models refuse the parameter.
+        cut = policy.dimensions if policy.model.startswith("text-embedding-3-") else openai.omit
+        async with self._client.embeddings.with_streaming_response.create(
+            model=policy.model, input=list(texts), encoding_format="base64", dimensions=cut
+        ) as response:
+            body = bytearray()
+            async for piece in response.iter_bytes():
+                body += piece
+                if len(body) > most:
+                    return Fault(verdict=Verdict.AGAIN, reason="a body that never ends")
+            return bytes(body)

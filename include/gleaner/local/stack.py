@@ -1,0 +1,136 @@
+"""The whole stack over one folder: Postgres, the knowledge schema, Airflow, and the sample website if wanted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from include.gleaner.errors import SetupError
+from include.gleaner.local.airflow import KNOWLEDGE_DATABASE, LocalAirflow, free_port, is_free
+from include.gleaner.local.console import say, step
+from include.gleaner.local.interrupts import ignored
+from include.gleaner.local.postgres import EmbeddedPostgres
+from include.gleaner.local.processes import ProcessGroup, sweep
+from include.gleaner.local.website import SampleWebsite
+from include.gleaner.ops.migrate import migrate
+
+NEEDED_BYTES: Final = 500 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """What runs, and how to reach it."""
+
+    airflow: LocalAirflow
+    postgres: EmbeddedPostgres
+    website_url: str | None
+    reused: bool  # whether the folder held data of an earlier run
+
+    @property
+    def dsn(self) -> str:
+        """The knowledge database; with its password, so not for logs."""
+        return self.postgres.dsn(KNOWLEDGE_DATABASE)
+
+
+@contextmanager
+def running(folder: Path, *, sample: bool, port: int | None = None, triggerer: bool = False) -> Iterator[Stack]:
+    """The stack, started; at the end, and whatever happens, everything it started is ended.
+
+    Raises SetupError with what to do when something keeps it from starting.
+    """
+    _check_folder(folder)
+    with ExitStack() as cleanup:
+        cleanup.enter_context(_locked(folder))
+        if left := sweep(folder / "run"):
+            say(f"ended what an earlier run had left: {', '.join(left)}")
+        processes = ProcessGroup(folder / "run")
+        cleanup.callback(_close, processes)
+        processes.guard()
+        postgres = EmbeddedPostgres(folder / "postgres", processes)
+        reused = not postgres.is_new
+        with step("Postgres: starting with the data of the last run" if reused else "Postgres: making a new database"):
+            postgres.start()
+            postgres.create_database(KNOWLEDGE_DATABASE)
+            migrate(postgres.dsn(KNOWLEDGE_DATABASE))
+        website = cleanup.enter_context(_website(folder)) if sample else None
+        airflow = LocalAirflow(
+            folder / "airflow", postgres, processes, port=port, settings=_settings(website.url if website else None)
+        )
+        with step("Airflow: starting scheduler, DAG processor and API server"):
+            airflow.start(triggerer=triggerer)
+        cleanup.callback(_stop_airflow, airflow)
+        yield Stack(airflow=airflow, postgres=postgres, website_url=website.url if website else None, reused=reused)
+
+
+def clean(folder: Path) -> None:
+    """End what still runs and remove the folder with all its data."""
+    if not folder.exists():
+        return
+    with _locked(folder):
+        sweep(folder / "run")
+        shutil.rmtree(folder)
+
+
+def _website(folder: Path) -> SampleWebsite:
+    """The sample website, always at the same address: at another one it would be another website to the knowledge."""
+    saved = folder / "website-port"
+    port = int(saved.read_text("ascii")) if saved.exists() else free_port()
+    if not is_free(port):
+        raise SetupError(
+            f"port {port}, where the sample website was, is in use; free it, or start anew with `make clean`"
+        )
+    saved.write_text(str(port), "ascii")
+    return SampleWebsite(port)
+
+
+def _settings(website_url: str | None) -> dict[str, str]:
+    """The hosts on loopback that this stack may crawl: its own sample, and those the caller names."""
+    hosts = [os.environ.get("GLEANER_LOCAL_HOSTS", "")]
+    if website_url:
+        hosts.append(website_url.split("/")[2])
+    return {"GLEANER_LOCAL_HOSTS": ",".join(host for host in hosts if host)}
+
+
+def _stop_airflow(airflow: LocalAirflow) -> None:
+    with ignored():
+        airflow.stop()
+
+
+def _close(processes: ProcessGroup) -> None:
+    with ignored():
+        processes.close()
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise SetupError(f"the folder {folder} cannot be written to ({error.strerror}); free space or own it") from None
+    if shutil.disk_usage(folder).free < NEEDED_BYTES:
+        raise SetupError(f"the disk that holds {folder} has less than 500 MB left; free some space and start again")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One stack per folder. The lock goes with the process, however it ends."""
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise SetupError(
+                f"another run is using {folder} (process {lock.read().strip() or 'unknown'}); wait for it or end it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

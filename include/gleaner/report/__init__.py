@@ -1,0 +1,1 @@
+"""What a run does and did, read from the database and from nowhere else."""
