@@ -42,8 +42,8 @@ class Embedder(Protocol):
 def open_embedder(policy: EmbedPolicy, api_key: str | None) -> Embedder:
     """The embedder that the policy describes; nothing is loaded or connected before the first text.
 
-    `api_key` is for the endpoint; empty when it needs none. Raises EmbeddingRefusedError for a key that cannot be sent
-    and SetupError for a local model that does not exist.
+    `api_key` is for the endpoint; empty when it needs none. Raises EmbeddingRefusedError for a key or an address that
+    cannot be used, and SetupError for a local model that does not exist.
     """
     if policy.is_local:
         from include.gleaner.embed.local import LocalEmbedder

@@ -1,4 +1,4 @@
-"""Embeds through an OpenAI-compatible endpoint: packs, sends, waits, retries, divides; and keeps whatever was paid for."""
+"""Embeds through an OpenAI-compatible endpoint: packs, sends, waits, retries, divides, and keeps what was paid for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class _Try:
 
 
 class EndpointEmbedder:
-    """Embeds with the policy's model at its `base_url`. Raises EmbeddingRefusedError for a key that cannot be sent."""
+    """Embeds with the policy's model at its `base_url`.
+
+    Raises EmbeddingRefusedError for a key or an address that cannot be used.
+    """
 
     def __init__(self, policy: EmbedPolicy, api_key: str, *, backoff_seconds: float = 0.5) -> None:
         key = api_key.strip()
@@ -58,6 +61,7 @@ class EndpointEmbedder:
             )
         self._policy = policy
         self._key = key
+        self._host = _host(policy)
         self._backoff_seconds = backoff_seconds
 
     @property
@@ -87,7 +91,7 @@ class EndpointEmbedder:
                 jitter=random.random,
             )
             with Transport(self._policy, self._key) as transport:
-                yield from _Dispatch(self._policy, transport, pacing, clean, plan.requests).answers()
+                yield from _Dispatch(self._policy, self._host, transport, pacing, clean, plan.requests).answers()
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector to search with. EmbeddingRefusedError when the endpoint refuses the text."""
@@ -101,17 +105,19 @@ class EndpointEmbedder:
 
 
 class _Dispatch:
-    """The requests of one call of `embed`, from the first to the last answer. All state lives in the caller's thread."""
+    """The requests of one call of `embed`, from the first to the last answer. All state is in the caller's thread."""
 
     def __init__(
         self,
         policy: EmbedPolicy,
+        host: str,
         transport: Transport,
         pacing: Pacing,
         texts: Sequence[str],
         requests: Sequence[Request],
     ) -> None:
         self._policy = policy
+        self._host = host
         self._transport = transport
         self._pacing = pacing
         self._texts = texts
@@ -121,8 +127,6 @@ class _Dispatch:
         self._failure: EmbeddingError | None = None
         self._accepted = False
         self._refused: list[int] = []
-        parts = urlsplit(policy.base_url or "")
-        self._host = parts.hostname or "the endpoint"  # an address may carry a password; the name does not
 
     def answers(self) -> Iterator[EmbeddedBatch]:
         while self._waiting or self._under_way:
@@ -271,6 +275,21 @@ class _Dispatch:
         self._waiting.clear()
         if self._failure is None:
             self._failure = error
+
+
+def _host(policy: EmbedPolicy) -> str:
+    """Name of the endpoint for messages: the whole address may carry a password."""
+    try:
+        parts = urlsplit(policy.base_url or "")
+        host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+    except ValueError:
+        host = None
+    if not host:
+        raise EmbeddingRefusedError(
+            "the endpoint's address needs to be like https://api.openai.com/v1; "
+            "correct the host of its Airflow connection"
+        )
+    return host
 
 
 def _no_vectors(policy: EmbedPolicy, refused: Mapping[int, str]) -> EmbeddedBatch:

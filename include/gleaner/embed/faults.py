@@ -1,7 +1,7 @@
 """What a failed request means: one verdict for each way an endpoint can fail. Pure.
 
-Bodies of errors are not trusted and not quoted: some servers repeat the key or the texts in them. Only their short codes
-are, when they look like codes.
+Bodies of errors are not trusted and not quoted: some servers repeat the key or the texts in them. Only their short
+codes are, when they look like codes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The local model: multilingual-e5-small on the processor, in this process, without a key or a network.
 
-Its vectors depend on the text alone. Each text is a run of its own on one thread, because activations are quantised over
-a whole run: in a common run, neighbours would change each other's vectors. Several texts run at once, one a thread.
+Its vectors depend on the text alone. Each text is a run of its own on one thread, because activations are quantised
+over a whole run: in a common run, neighbours would change each other's vectors. Several texts run at once, one a
+thread.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class LocalEmbedder:
     def __init__(self, policy: EmbedPolicy, threads: int | None = None) -> None:
         if (policy.model, policy.dimensions) != (MODEL, DIMENSIONS):
             raise SetupError(
-                f"the local model is {MODEL} with {DIMENSIONS} dimensions, not {policy.model} with {policy.dimensions}; "
+                f"the local model is {MODEL} ({DIMENSIONS} dimensions), not {policy.model} ({policy.dimensions}); "
                 "an endpoint for other models is set with: airflow connections add gleaner_openai"
             )
         self._threads = threads_from(os.environ) if threads is None else threads

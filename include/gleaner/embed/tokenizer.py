@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from typing import Any
 
 import sentencepiece
 
@@ -14,8 +16,7 @@ _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # piece types in sentencepiece_model.prot
 
 def build_vocabulary(weights: Weights) -> bytes:
     """The vocabulary as a serialised SentencePiece ModelProto: a unigram model that normalises nothing by itself."""
-    from sentencepiece import sentencepiece_model_pb2 as proto
-
+    proto: Any = import_module("sentencepiece.sentencepiece_model_pb2")  # its classes are made at run time
     shape = weights.shape
     special = {shape.bos: _CONTROL, shape.pad: _CONTROL, shape.eos: _CONTROL, shape.unk: _UNKNOWN}
     special[shape.pieces - 1] = _CONTROL  # <mask>

@@ -51,7 +51,9 @@ class Transport:
         self._thread.start()
         self._started.wait(_START_SECONDS)
         if self._client is None:
-            raise EmbeddingRefusedError("the endpoint's address is not one; correct the host of its Airflow connection")
+            raise EmbeddingRefusedError(
+                "the embedding client cannot be made; correct host and password of its Airflow connection"
+            )
         return self
 
     def __exit__(
@@ -79,13 +81,12 @@ class Transport:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         client = openai.AsyncOpenAI(
-            api_key=self._api_key,
+            api_key=self._api_key or "none",  # the client insists on one; without ours, its header is left out
             base_url=self._policy.base_url,
             max_retries=0,  # its own waits end at two minutes and know nothing of the other requests
             timeout=self._policy.timeout_seconds,
             # Texts and key go to the address that was configured, and nowhere else.
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
-            default_headers=None if self._api_key else {"Authorization": openai.Omit()},  # type: ignore[dict-item]
         )
         self._client = client
         self._started.set()
@@ -130,7 +131,11 @@ class Transport:
         # Only this family can be cut to other dimensions; other models refuse the parameter.
         cut = policy.dimensions if policy.model.startswith("text-embedding-3-") else openai.omit
         async with self._client.embeddings.with_streaming_response.create(
-            model=policy.model, input=list(texts), encoding_format="base64", dimensions=cut
+            model=policy.model,
+            input=list(texts),
+            encoding_format="base64",
+            dimensions=cut,
+            extra_headers=None if self._api_key else {"Authorization": openai.Omit()},
         ) as response:
             body = bytearray()
             async for piece in response.iter_bytes():

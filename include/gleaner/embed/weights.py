@@ -14,6 +14,7 @@ import mmap
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -101,7 +102,7 @@ class Weights:
         """The vocabulary's pieces by id."""
         blob = self._map[self._pieces_at : self._pieces_at + int(self._piece_ends[-1])]
         ends = self._piece_ends.tolist()
-        return [blob[start:end].decode() for start, end in zip(ends, ends[1:], strict=False)]
+        return [blob[start:end].decode() for start, end in pairwise(ends)]
 
     def vector(self, name: str) -> Floats:
         """A tensor kept as float32, flat."""

@@ -22,15 +22,23 @@ FROM ranked
 WHERE p.tenant_id = %(tenant_id)s AND p.page_id = ranked.page_id AND ranked.page_id <> ranked.keeper_id
 
 -- release_duplicates --
--- A duplicate whose keeper changed, went or failed speaks for itself again.
+-- A duplicate whose keeper changed, went or failed speaks for itself again, and so does a page whose canonical address
+-- turned out to have no content.
 UPDATE gleaner.website_page p
 SET state = 'fetched', reason = NULL, alias_of = NULL
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
-  AND p.state = 'skipped' AND p.reason = 'duplicate' AND p.generation IS NOT NULL
-  AND NOT EXISTS (
+  AND p.state = 'skipped' AND p.generation IS NOT NULL
+  AND (p.reason = 'duplicate' AND NOT EXISTS (
         SELECT 1 FROM gleaner.website_page k
         WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
           AND k.content_hash = p.content_hash AND k.state IN ('fetched', 'completed', 'chunked'))
+       OR p.reason = 'canonical' AND NOT EXISTS (
+        SELECT 1 FROM gleaner.website_page k
+        LEFT JOIN gleaner.website_page further
+          ON further.tenant_id = k.tenant_id AND further.source_id = k.source_id AND further.url = k.alias_of
+        WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
+          AND (k.state IN ('fetched', 'completed', 'chunked')
+               OR k.state = 'skipped' AND further.state IN ('fetched', 'completed', 'chunked'))))
 
 -- reopen_pages --
 -- Pages whose stored chunks were made by other policies or another model, and pages that failed after they were fetched.
