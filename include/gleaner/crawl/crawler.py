@@ -32,6 +32,7 @@ WAVE: Final = 1_000  # pages in memory, without their bodies
 FLUSH_VISITS: Final = 20  # what a kill costs at most, beside the requests under way
 FLUSH_SECONDS: Final = 0.5
 LOG_SECONDS: Final = 5.0
+FREE_REASONS: Final = frozenset({"redirect", "redirect_out_of_scope", "robots", "out_of_scope"})  # as in count_spent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def crawl(
     job = frontier.open_job(run_id, root_url=root, conf=conf)
     if job.state == "running":
         with Client(request.crawl, pause=pause) as client:
-            _Crawl(client, frontier, request.crawl, job, scope_of(frontier, request), pause).run()
+            _Crawl(client, frontier, request.crawl, job, Scope.of(root, request.crawl), pause).run()
         job = frontier.open_job(run_id, root_url=root, conf=conf)
     found, visited, changed, unchanged = frontier.outcome()
     return CrawlOutcome(
@@ -112,7 +113,8 @@ class _Crawl:
         self._reasons = set(job.reasons)
         self._throttle = Throttle(policy.delay_seconds, policy.concurrency, pause=pause)
         self._rules = SiteRules(client, self._throttle, policy)
-        self._root_chain = set(frontier.redirects(scope.root)) | {scope.root}
+        self._start = scope.root  # every try begins here, and learns anew where it leads
+        self._root_chain = {scope.root}
         self._began = self._logged = time.monotonic()
         self._visited_here = 0
         self._spent = 0
@@ -134,20 +136,20 @@ class _Crawl:
 
     def _seed(self) -> None:
         """The start page and the sitemaps' pages. Done again after a kill: what is known then stays as it is."""
-        rules = self._rules.of(self._scope.root)
+        rules = self._rules.of(self._start)
         if rules is None:
             raise StartPageError(
-                f"robots.txt of {self._scope.root} cannot be read ({self._rules.fault_of(self._scope.root)}), "
+                f"robots.txt of {self._start} cannot be read ({self._rules.fault_of(self._start)}), "
                 "so nothing may be asked for; try again when the server is well"
             )
-        if not rules.allows(self._scope.root):
+        if not rules.allows(self._start):
             raise StartPageError(
-                f"robots.txt of {self._scope.root} does not let Gleaner in; ask the site's owner to allow it"
+                f"robots.txt of {self._start} does not let Gleaner in; ask the site's owner to allow it"
             )
-        self._frontier.discover([Found(url=self._scope.root, depth=0, priority=1.0)])
+        self._frontier.discover([Found(url=self._start, depth=0, priority=1.0)])
         if self._policy.max_depth < 1:
             return
-        listed = read_sitemaps(self._client, self._throttle, rules, self._scope.root)
+        listed = read_sitemaps(self._client, self._throttle, rules, self._start)
         if listed.faults:
             self._note(f"{listed.faults} sitemaps could not be read")
         self._frontier.discover(
@@ -196,6 +198,8 @@ class _Crawl:
 
     def _visit(self, page: Due) -> Visit:
         """In a thread: everything about one page that needs no database."""
+        if not self._scope.allows(page.url):  # found by an earlier try, when the start page led elsewhere
+            return Visit(page=page, kind="skipped", reason="out_of_scope")
         return visit_page(page, client=self._client, throttle=self._throttle, rules=self._rules, policy=self._policy)
 
     def _store(self, visits: list[Visit]) -> None:
@@ -207,9 +211,7 @@ class _Crawl:
             found += self._leads_of(visit)
         self._frontier.store(settled, found)
         self._visited_here += len(settled)
-        self._spent += sum(
-            1 for visit in settled if visit.reason not in ("redirect", "redirect_out_of_scope", "robots")
-        )
+        self._spent += sum(1 for visit in settled if visit.reason not in FREE_REASONS)
         for visit in settled:
             if visit.page.url in self._root_chain and visit.kind in ("fault", "missing"):
                 raise StartPageError(f"the start page {visit.page.url} cannot be fetched: {visit.reason}")

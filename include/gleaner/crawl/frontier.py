@@ -23,7 +23,9 @@ COMPRESSION: Final = 4  # zlib; higher costs much time for little
 
 # A page in one of these states, or skipped for one of these reasons, need not be fetched again if it has not changed.
 _KEPT_STATES: Final = frozenset({"fetched", "completed", "chunked"})
-_LOST_REASONS: Final = frozenset({"robots", "noindex", "content_type", "redirect", "redirect_out_of_scope"})
+_LOST_REASONS: Final = frozenset(
+    {"robots", "noindex", "content_type", "redirect", "redirect_out_of_scope", "out_of_scope"}
+)
 
 Kind = Literal["content", "unchanged", "skipped", "missing", "fault"]
 

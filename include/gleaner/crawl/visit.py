@@ -25,7 +25,8 @@ def visit_page(page: Due, *, client: Client, throttle: Throttle, rules: SiteRule
     """Ask for the page, with what is known of it, and read what concerns a crawl. Never raises for what a site does."""
     allowed = rules.of(page.url)
     if allowed is None:
-        return Visit(page=page, kind="fault", reason="robots_unreachable")
+        fault = rules.fault_of(page.url)
+        return Visit(page=page, kind="fault", reason=fault if fault == "forbidden_address" else "robots_unreachable")
     if not allowed.allows(page.url):
         return Visit(page=page, kind="skipped", reason="robots")
     host = urlsplit(page.url).netloc

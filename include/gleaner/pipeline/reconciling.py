@@ -11,7 +11,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from include.gleaner.config import IngestRequest, RunPolicy
-from include.gleaner.crawl.urls import Scope
+from include.gleaner.crawl.crawler import scope_of
+from include.gleaner.crawl.frontier import Frontier
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def retire(
     _delete(conn, tenant_id, moved, "moved")
     gone = _ids(conn, "missing_pages", key)
     if _row(conn, "job_state", key)[0] == "complete":
-        scope = Scope.of(request.url, request.crawl)
+        scope = scope_of(Frontier(conn, tenant_id=tenant_id, source_id=source_id), request)
         unreached = conn.execute(sql["unreached_pages"], key).fetchall()
         gone = sorted({*gone, *(page_id for page_id, url in unreached if scope.allows(url))})
     costly = _count(conn, "with_chunks", {**key, "page_ids": gone})

@@ -81,7 +81,7 @@ WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(
 -- Visits that count against the limit of pages: those that asked the server and were not sent elsewhere.
 SELECT count(*) FROM gleaner.website_page
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND visited_job = %(job_id)s
-  AND NOT (state = 'skipped' AND reason IN ('redirect', 'redirect_out_of_scope', 'robots'))
+  AND NOT (state = 'skipped' AND reason IN ('redirect', 'redirect_out_of_scope', 'robots', 'out_of_scope'))
 
 -- alias --
 -- Where a page sent this job to.
