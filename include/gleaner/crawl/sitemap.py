@@ -70,6 +70,8 @@ def _entries(body: bytes) -> list[dict[str, str]]:
         element.clear()
         if len(found) >= MAX_URLS:
             break
+    if found and any("Premature end" in entry.message for entry in parser.error_log):
+        found.pop()  # cut off in the middle of an address, which would then be another one
     return found
 
 

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from include.gleaner.crawl.sitemap import parse_sitemap
+
+URL = "https://example.com/sitemap.xml"
+NS = "xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'"
+
+
+def test_pages_with_priority() -> None:
+    body = f"""<?xml version="1.0"?><urlset {NS} xmlns:image="http://www.google.com/schemas/sitemap-image/1.1">
+    <url><loc> https://example.com/a </loc><priority>0.9</priority>
+      <image:image><image:loc>https://example.com/i.png</image:loc></image:image></url>
+    <url><loc>/b?utm_source=map</loc><priority>high</priority></url><url><loc>javascript:x</loc></url></urlset>"""
+    found = parse_sitemap(body.encode(), url=URL)
+    assert found.pages == (("https://example.com/a", 0.9), ("https://example.com/b", 0.5))
+    assert parse_sitemap(gzip.compress(body.encode()), url=URL) == found
+
+
+def test_an_index_names_sitemaps() -> None:
+    body = f"<sitemapindex {NS}><sitemap><loc>https://example.com/1.xml.gz</loc></sitemap></sitemapindex>"
+    assert parse_sitemap(body.encode(), url=URL).sitemaps == ("https://example.com/1.xml.gz",)
+
+
+def test_plain_text() -> None:
+    found = parse_sitemap(b"https://example.com/a\r\nhttps://example.com/b\nnonsense\n", url=URL)
+    assert [url for url, _ in found.pages] == ["https://example.com/a", "https://example.com/b"]
+
+
+def test_what_comes_before_the_break_counts() -> None:
+    body = f"<urlset {NS}><url><loc>https://example.com/a</loc></url><url><loc>https://exa"
+    assert parse_sitemap(body.encode(), url=URL).pages == (("https://example.com/a", 0.5),)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x1f\x8bno gzip", b"<html><body>404</body></html>", b"\xff\xfe\x00", b"<"])
+def test_what_is_no_sitemap_lists_nothing(body: bytes) -> None:
+    found = parse_sitemap(body, url=URL)
+    assert (found.pages, found.sitemaps) == ((), ())
+
+
+def test_entities_are_neither_resolved_nor_multiplied(tmp_path_factory: pytest.TempPathFactory) -> None:
+    secret = tmp_path_factory.mktemp("x") / "secret"
+    secret.write_text("https://example.com/secret", "ascii")
+    laughs = "".join(
+        f'<!ENTITY l{n} "&l{n - 1};&l{n - 1};&l{n - 1};&l{n - 1};&l{n - 1};&l{n - 1};">' for n in range(1, 12)
+    )
+    body = f"""<!DOCTYPE urlset [<!ENTITY file SYSTEM "{secret.as_uri()}"><!ENTITY l0 "https://example.com/l">{laughs}]>
+    <urlset {NS}><url><loc>&file;</loc></url><url><loc>&l11;</loc></url><url><loc>https://example.com/a</loc></url></urlset>"""
+    urls = [url for url, _ in parse_sitemap(body.encode(), url=URL).pages]
+    assert "https://example.com/secret" not in urls
+    assert all(len(url) < 100 for url in urls)
