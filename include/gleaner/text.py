@@ -25,7 +25,9 @@ _LINE_END: Final = re.compile("\r\n?|[\u0085\u2028\u2029]")
 _WORD: Final = re.compile("\\w[\\w\u200c\u200d'’]*")
 
 # Marks that readers leave out when they type a query. Not all of category Mn: in Indic scripts those are the vowels.
-_MARKS: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06ed]")
+_MARKS: Final = re.compile(
+    "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06ed]"
+)
 _PERSIAN: Final = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "ة": "ه", "ە": "ه"})
 _FOLDS: Final = {
     **{

@@ -59,6 +59,8 @@ VARIED = [
     "هر کتاب‌فروشی می‌تواند سفارش‌های خود را ظرف سه روز پس بفرستد. " * 25,
     "The quick brown fox jumps over the lazy dog. " * 30,
     "A manual of several pages says much about valves and little about pumps. " * 80,  # more than two windows
+    "The museum shows paintings of its century. " * 56
+    + "Boil the pasta with salt. " * 3,  # a second window of 16 tokens
 ]
 
 

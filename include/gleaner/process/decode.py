@@ -39,7 +39,9 @@ _MAGIC: Final = (
     (b"wOF2", "a font"),
     (b"{\\rtf", "an RTF file"),
 )
-_FEEDS: Final = re.compile(rb"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(rss|feed|urlset|sitemapindex|rdf:RDF|svg)\b", re.S)
+_FEEDS: Final = re.compile(
+    rb"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(rss|feed|urlset|sitemapindex|rdf:RDF|svg)\b", re.S
+)
 _HTML_TYPES: Final = frozenset(
     ("", "text/html", "application/xhtml+xml", "text/plain", "application/octet-stream", "text/xml", "application/xml")
 )
@@ -63,7 +65,9 @@ _ALIASES: Final = {
     "utf-16-be": "utf-8",
     "utf-7": "utf-8",
 }
-_NO_PAGE_CODECS: Final = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"))
+_NO_PAGE_CODECS: Final = frozenset(
+    ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem")
+)
 _MAX_BAD_SHARE: Final = 0.01  # of all characters: a declared encoding with more faults than that is not believed
 _MAX_BINARY_SHARE: Final = 0.1
 
@@ -82,7 +86,9 @@ def decode(body: bytes, content_type: str) -> str | NotContent:
     text = _decode(body, content_type)
     cleaned, removed = strip_binary(text)
     if removed + cleaned.count("\ufffd") > _MAX_BINARY_SHARE * len(text):
-        raise UnreadablePageError(f"the {len(body):,} bytes are no text in any known encoding; check what the server sends")
+        raise UnreadablePageError(
+            f"the {len(body):,} bytes are no text in any known encoding; check what the server sends"
+        )
     return cleaned
 
 
@@ -101,7 +107,9 @@ def _not_html(body: bytes, content_type: str) -> str:
         return "media"
     if feed := _FEEDS.match(body[:4096]):
         return f"XML, <{feed[1].decode()}>"
-    if media not in _HTML_TYPES and not re.match(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)\b", body[:1024], re.I):
+    if media not in _HTML_TYPES and not re.match(
+        rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)\b", body[:1024], re.I
+    ):
         return media[:100]
     return ""
 
@@ -132,7 +140,9 @@ def _decode(body: bytes, content_type: str) -> str:
 def _declared(body: bytes, content_type: str) -> list[str]:
     """Codecs that header and document name, the most trusted first."""
     labels = [match[1] for match in [_CHARSET.search(content_type)] if match]
-    labels += [match[1].decode("ascii", "replace") for match in [_META.search(body), _XML_DECLARATION.match(body)] if match]
+    labels += [
+        match[1].decode("ascii", "replace") for match in [_META.search(body), _XML_DECLARATION.match(body)] if match
+    ]
     return list(dict.fromkeys(codec for label in labels if (codec := _codec(label))))
 
 

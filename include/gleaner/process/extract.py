@@ -179,7 +179,8 @@ def _fallback(outline: Outline) -> list[int]:
     return [
         index
         for index, leaf in enumerate(outline.leaves)
-        if leaf.link_weight <= 0.5 * leaf.weight and not _is_in(outline, leaf.container, _HARD | m.HEADER | m.C_COOKIE | m.C_FOOT)
+        if leaf.link_weight <= 0.5 * leaf.weight
+        and not _is_in(outline, leaf.container, _HARD | m.HEADER | m.C_COOKIE | m.C_FOOT)
     ]
 
 

@@ -22,7 +22,17 @@ _LETTERS: Final = {
     "ar": re.compile(r"[ةيكىأإؤ]"),
 }
 _CODE: Final = re.compile(r"[a-z]{2,3}")
-_SAME: Final = {"iw": "he", "in": "id", "no": "nb", "prs": "fa", "per": "fa", "fas": "fa", "eng": "en", "ara": "ar", "tgk": "tg"}
+_SAME: Final = {
+    "iw": "he",
+    "in": "id",
+    "no": "nb",
+    "prs": "fa",
+    "per": "fa",
+    "fas": "fa",
+    "eng": "en",
+    "ara": "ar",
+    "tgk": "tg",
+}
 _UNKNOWN: Final = "und"
 
 

@@ -41,7 +41,9 @@ def head_of(soup: BeautifulSoup, records: Sequence[Mapping[str, Any]], url: str)
     language = str(html.attrs.get("lang") or html.attrs.get("xml:lang") or "") if html is not None else ""
     found = {
         "canonical": _canonical(soup, metas, url),
-        "published": _date([metas.get("article:published_time", ""), *_values(articles, "datePublished"), metas.get("date", "")]),
+        "published": _date(
+            [metas.get("article:published_time", ""), *_values(articles, "datePublished"), metas.get("date", "")]
+        ),
         "modified": _date([metas.get("article:modified_time", ""), *_values(articles, "dateModified")]),
         "author": _author([*_values(articles, "author"), metas.get("author", "")]),
         "site": metas.get("og:site_name", ""),
@@ -61,7 +63,9 @@ def _metas(soup: BeautifulSoup) -> dict[str, str]:
     """<meta> by lower-case name; the first one with a value counts."""
     metas: dict[str, str] = {}
     for tag in soup.find_all("meta"):
-        name = str(tag.attrs.get("name") or tag.attrs.get("property") or tag.attrs.get("http-equiv") or "").strip().lower()
+        name = (
+            str(tag.attrs.get("name") or tag.attrs.get("property") or tag.attrs.get("http-equiv") or "").strip().lower()
+        )
         value = display(str(tag.attrs.get("content") or ""))
         if name and value and name not in metas:
             metas[name] = value[:_MAX_TEXT]

@@ -13,8 +13,12 @@ from include.gleaner.text import verbatim
 
 _SKIPPED: Final = frozenset(("script", "style", "button", "template", "svg", "input", "select"))
 _LINES: Final = frozenset(("div", "p", "li", "tr"))
-_LANGUAGE: Final = re.compile(r"(?:^|\s)(?:language|lang|highlight|highlight-source|brush:|code|syntax)[-_ ]?([A-Za-z0-9+#]{1,20})\b")
-_NO_LANGUAGE: Final = frozenset(("default", "none", "text", "plain", "plaintext", "nohighlight", "notranslate", "block", "txt"))
+_LANGUAGE: Final = re.compile(
+    r"(?:^|\s)(?:language|lang|highlight|highlight-source|brush:|code|syntax)[-_ ]?([A-Za-z0-9+#]{1,20})\b"
+)
+_NO_LANGUAGE: Final = frozenset(
+    ("default", "none", "text", "plain", "plaintext", "nohighlight", "notranslate", "block", "txt")
+)
 
 
 def code_text(pre: Tag) -> str:

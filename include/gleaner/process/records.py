@@ -22,7 +22,8 @@ def document_to_json(document: Document) -> dict[str, Any]:
             for section in document.sections
         ],
         "facts": [
-            {"kind": fact.kind, "title": fact.title, "text": fact.text, "data": dict(fact.data)} for fact in document.facts
+            {"kind": fact.kind, "title": fact.title, "text": fact.text, "data": dict(fact.data)}
+            for fact in document.facts
         ],
     }
 

@@ -69,7 +69,10 @@ _LOGIN: Final = re.compile(
     | ورود(?:\ (?:به|کاربران|اعضا).{0,40})? | anmelden | connexion | iniciar\ sesión | giriş\ yap | تسجيل\ الدخول.{0,30}""",
     re.I | re.X,
 )
-_NEEDS_SCRIPT: Final = re.compile(r"(?:enable|requires?|turn on|need)\b.{0,40}\bjava\s?script|javascript\b.{0,40}\b(?:disabled|required)|جاوا\s?اسکریپت", re.I)
+_NEEDS_SCRIPT: Final = re.compile(
+    r"(?:enable|requires?|turn on|need)\b.{0,40}\bjava\s?script|javascript\b.{0,40}\b(?:disabled|required)|جاوا\s?اسکریپت",
+    re.I,
+)
 _ROOTS: Final = ("root", "app", "__next", "__nuxt", "___gatsby", "svelte", "ember-app", "main-app", "application")
 _INDEX_OF: Final = re.compile(r"(?:index of|directory listing (?:for|of)) ?/.*", re.I)
 _SITE_NAME: Final = re.compile(r"\s+[|–—·»-]\s+|\s*[|»·—]\s*")
@@ -91,13 +94,18 @@ def _titled(evidence: Evidence, pattern: re.Pattern[str], words: int) -> bool:
 def _is_directory(evidence: Evidence) -> bool:
     # The listing itself is no prose: the server's title and its link upwards tell.
     return any(_INDEX_OF.fullmatch(title) for title in evidence.titles) and bool(
-        evidence.soup.find("a", string=re.compile(r"^\s*(?:parent directory|\.\./?|\[to parent directory\]|name)\s*$", re.I))
+        evidence.soup.find(
+            "a", string=re.compile(r"^\s*(?:parent directory|\.\./?|\[to parent directory\]|name)\s*$", re.I)
+        )
         or evidence.soup.find("title", string=re.compile("directory listing", re.I))
     )
 
 
 def _is_login(evidence: Evidence) -> bool:
-    return _titled(evidence, _LOGIN, _SHORT) and evidence.soup.find("input", attrs={"type": re.compile("^password$", re.I)}) is not None
+    return (
+        _titled(evidence, _LOGIN, _SHORT)
+        and evidence.soup.find("input", attrs={"type": re.compile("^password$", re.I)}) is not None
+    )
 
 
 def _is_consent(evidence: Evidence) -> bool:
@@ -107,7 +115,9 @@ def _is_consent(evidence: Evidence) -> bool:
 def _is_shell(evidence: Evidence) -> bool:
     if evidence.words > 25 or evidence.has_facts or evidence.soup.find("script") is None:
         return False
-    if any(_NEEDS_SCRIPT.search(tag.get_text()) for tag in evidence.soup.find_all("noscript", limit=20)) or _NEEDS_SCRIPT.search(evidence.text):
+    if any(
+        _NEEDS_SCRIPT.search(tag.get_text()) for tag in evidence.soup.find_all("noscript", limit=20)
+    ) or _NEEDS_SCRIPT.search(evidence.text):
         return True
     root = evidence.soup.find(id=list(_ROOTS))
     return root is not None and len(root.get_text(" ").split()) <= 5

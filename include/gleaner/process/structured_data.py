@@ -88,7 +88,10 @@ def _types(record: Record) -> set[str]:
 def _questions(page: Record) -> Iterator[Fact]:
     for question in _dicts(page.get("mainEntity")):
         title = _plain(question.get("name"))
-        answers = [_plain(answer.get("text")) for answer in _dicts(question.get("acceptedAnswer") or question.get("suggestedAnswer"))]
+        answers = [
+            _plain(answer.get("text"))
+            for answer in _dicts(question.get("acceptedAnswer") or question.get("suggestedAnswer"))
+        ]
         answer = "\n\n".join(text for text in answers if text)
         if title and answer:
             yield Fact(kind="faq", title=title, text=f"{title}\n\n{answer}", data={"question": title, "answer": answer})

@@ -1,0 +1,137 @@
+"""Cuts blocks into the smallest pieces that a chunk boundary may fall between: sentences, items, rows, lines. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import regex
+from sentencex import segment
+
+from include.gleaner.chunk.tokens import count_tokens
+from include.gleaner.models import Block
+
+LONGEST_RUN: Final = 500  # characters without white space that are still one piece for the tokenizer
+LONGEST_SENTENCE: Final = 20_000  # characters that are handed to the sentence splitter at once
+
+_GRAPHEME: Final = regex.compile(r"\X")
+_GIANT_RUN: Final = re.compile(rf"\S{{{LONGEST_RUN + 1},}}")
+_TABLE_RULE: Final = re.compile(r"^\|?[\s:|-]*-[\s:|-]*\|?$")
+# Where a sentence that is too long is cut, best place first.
+_CUTS: Final = (
+    re.compile(r"\n+"),
+    re.compile(r"(?<=[.!?؟۔。！？])\s+"),
+    re.compile(r"(?<=[,;:،؛、，；])\s*"),
+    re.compile(r"\s+"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Text that is never cut further."""
+
+    text: str
+    glue: str  # what joins it to the piece before, when both are in one chunk
+    tokens: int  # of the text with its glue
+    lead: str = ""  # what stands before it when it begins a chunk in the middle of its block: a table's header
+    starts_block: bool = False
+    is_prose: bool = False
+
+
+def pieces_of(block: Block, language: str, budget: int) -> Iterator[Piece]:
+    """The pieces of a block, in order, none with more than `budget` tokens (its lead included)."""
+    if block.kind == "table":
+        yield from _rows(block.text, budget)
+    elif block.kind in ("code", "list", "definition"):
+        yield from _pieces([(line, "\n") for line in block.text.split("\n")], budget)
+    else:
+        yield from _pieces(_sentences(block.text, language), budget, is_prose=True)
+
+
+def fitting(text: str, budget: int) -> list[str]:
+    """`text` in parts of at most `budget` tokens, cut where it hurts least, never inside a letter."""
+    if count_bounded(text) <= budget:
+        return [text]
+    middle = len(text) / 2
+    for cut in _CUTS:
+        ends = [match.end() for match in cut.finditer(text) if 0 < match.end() < len(text)]
+        if ends:
+            at = min(ends, key=lambda end: (abs(end - middle), end))
+            if 0.1 * len(text) <= at <= 0.9 * len(text) or cut is _CUTS[-1]:
+                return fitting(text[:at], budget) + fitting(text[at:], budget)
+    starts = [match.start() for match in _GRAPHEME.finditer(text)][1:]
+    if not starts:
+        # One letter with more marks than a chunk holds: no letter of any language. It is cut between its marks.
+        starts = list(range(1, len(text)))
+    if not starts:
+        return [text]
+    at = min(starts, key=lambda start: (abs(start - middle), start))
+    return fitting(text[:at], budget) + fitting(text[at:], budget)
+
+
+def count_bounded(text: str) -> int:
+    """Tokens of `text`, exact but for giant runs without white space: those are counted in parts, so never too few."""
+    if len(text) <= LONGEST_RUN or not _GIANT_RUN.search(text):
+        return count_tokens(text)
+    total, at = 0, 0
+    for match in _GIANT_RUN.finditer(text):
+        total += count_tokens(text[at : match.start()])
+        total += sum(
+            count_tokens(text[start : min(start + LONGEST_RUN, match.end())])
+            for start in range(match.start(), match.end(), LONGEST_RUN)
+        )
+        at = match.end()
+    return total + count_tokens(text[at:])
+
+
+def _pieces(parts: list[tuple[str, str]], budget: int, *, is_prose: bool = False) -> Iterator[Piece]:
+    """Pieces of (text, glue) parts."""
+    first = True
+    for part, glue in parts:
+        for number, text in enumerate(fitting(part, budget - 2)):
+            # A part that had to be cut is put together again without anything in between.
+            joint = "\n\n" if first else glue if number == 0 else ""
+            yield Piece(
+                text=text, glue=joint, tokens=count_bounded(joint + text), starts_block=first, is_prose=is_prose
+            )
+            first = False
+
+
+def _rows(text: str, budget: int) -> Iterator[Piece]:
+    lines = text.split("\n")
+    # A caption may stand above the header row; below that comes the row of dashes.
+    header = next((at + 1 for at in (1, 2) if at < len(lines) - 1 and _TABLE_RULE.match(lines[at])), 0)
+    lead = "\n".join(lines[:header]) + "\n" if header else ""
+    if count_bounded(lead) > budget // 3:
+        lead, header = "", 0
+    rows = ["\n".join(lines[: header + 1]), *lines[header + 1 :]] if header else lines
+    room = budget - count_bounded(lead)
+    for number, piece in enumerate(_pieces([(row, "\n") for row in rows], room)):
+        yield piece if number == 0 else replace(piece, lead=lead)
+
+
+@lru_cache(maxsize=4_096)
+def _split_sentences(text: str, language: str) -> tuple[str, ...]:
+    return tuple(part for part in segment(language, text) if part.strip())
+
+
+def _sentences(text: str, language: str) -> list[tuple[str, str]]:
+    """Sentences with the white space that joins them to the one before."""
+    found: list[tuple[str, str]] = []
+    for line in text.split("\n"):
+        for start in range(0, len(line), LONGEST_SENTENCE):
+            part = line[start : start + LONGEST_SENTENCE]
+            for number, sentence in enumerate(_guarded(_split_sentences, part, language)):
+                inside = start == 0 or part[:1].isspace() or line[start - 1].isspace()
+                glue = (" " if inside else "") if number or start else "\n"
+                found.append((sentence.strip(), glue))
+    return found
+
+
+def _guarded(split: Callable[[str, str], tuple[str, ...]], text: str, language: str) -> tuple[str, ...]:
+    """The sentences, or the text whole when the splitter lost or invented something."""
+    parts = split(text, language if language != "und" else "en")
+    return parts if "".join("".join(parts).split()) == "".join(text.split()) else (text,)
