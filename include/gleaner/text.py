@@ -62,8 +62,8 @@ def verbatim(text: str) -> str:
 def fold(text: str, language: str) -> str:
     """The form of `text` that lexical search compares; `language` is an ISO 639 code.
 
-    Case, compatibility forms, Arabic and Latin diacritics, kashida and the script of digits are levelled out; ZWNJ becomes
-    a space. Arabic letters become Persian ones only where the language is Persian: in Arabic they are other letters.
+    Case, compatibility forms, Arabic and Latin diacritics, kashida and the script of digits are levelled out; ZWNJ
+    becomes a space. Arabic letters become Persian ones only where the language is Persian: in Arabic they are others.
     """
     if text.isascii():
         return text.casefold()

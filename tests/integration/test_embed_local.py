@@ -60,7 +60,7 @@ VARIED = [
     "The quick brown fox jumps over the lazy dog. " * 30,
     "A manual of several pages says much about valves and little about pumps. " * 80,  # more than two windows
     "The museum shows paintings of its century. " * 56
-    + "Boil the pasta with salt. " * 3,  # a second window of 16 tokens
+    + "Boil the pasta with salt. " * 3,  # a second window of 18 tokens
 ]
 
 
@@ -141,6 +141,14 @@ def test_a_vector_does_not_depend_on_neighbours_or_threads() -> None:
     assert together.tobytes() == backwards.tobytes() == alone.tobytes()
 
 
+def test_texts_are_passages_and_queries_are_queries(model: E5Model) -> None:
+    text = PASSAGES[0]
+    passage, query = model.embed(text, "passage").vector, model.embed(text, "query").vector
+    assert passage.tobytes() != query.tobytes()
+    assert vectors_of([text])[0].tobytes() == passage.tobytes()
+    assert open_embedder(EmbedPolicy(), None).embed_query(text).tobytes() == query.tobytes()
+
+
 def test_a_long_text_is_the_weighted_mean_of_its_windows(model: E5Model) -> None:
     # The tail is in the vector: an engine that cuts at 510 tokens would give the same one for both.
     head = "The museum shows paintings of the nineteenth century. " * 60
@@ -197,7 +205,7 @@ def test_forked_processes_compute_the_same(loaded_before: bool, monkeypatch: pyt
     children = [context.Process(target=_in_child, args=(PASSAGES[0], queue)) for _ in range(2)]
     for child in children:
         child.start()
-    results = [queue.get(timeout=60) for _ in children]
+    results = [queue.get(timeout=30) for _ in children]
     for child in children:
         child.join(60)
     assert results == [expected, expected]
@@ -211,7 +219,7 @@ def test_a_child_forked_while_another_thread_loads_is_not_stuck() -> None:
     with local._lock:  # as it is while a model is loaded
         child = context.Process(target=_in_child, args=(PASSAGES[0], queue))
         child.start()
-    result = queue.get(timeout=60)
+    result = queue.get(timeout=30)
     child.join(60)
     assert len(result) == 4 * DIMENSIONS
 

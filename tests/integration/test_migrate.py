@@ -63,7 +63,8 @@ def test_several_runners_at_once_apply_each_migration_once(empty_dsn: str) -> No
 def test_the_constraint_is_in_pg_constraint(conn: psycopg.Connection) -> None:
     row = conn.execute(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE conname = 'unique_chunk_per_source' AND contype = 'u' AND conrelid = 'gleaner.tenant_knowledge'::regclass"
+        " WHERE conname = 'unique_chunk_per_source' AND contype = 'u'"
+        " AND conrelid = 'gleaner.tenant_knowledge'::regclass"
     ).fetchone()
     assert row == ("UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)",)
 

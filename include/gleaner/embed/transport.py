@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, Self
 
-import httpx2
 import openai
 
 from include.gleaner.config import EmbedPolicy
@@ -119,9 +118,8 @@ class Transport:
             )
         except openai.APIConnectionError as error:
             return Fault(verdict=Verdict.AGAIN, reason=f"no connection ({type(error.__cause__ or error).__name__})")
-        except httpx2.HTTPError as error:
-            return Fault(verdict=Verdict.AGAIN, reason=f"the connection broke ({type(error).__name__})")
-        except Exception as error:  # noqa: BLE001 - its message may quote texts or the key; the kind is enough
+        except Exception as error:  # noqa: BLE001 - mostly a connection that broke within the body
+            # Only the kind of error: its message may quote texts or the key.
             return Fault(verdict=Verdict.AGAIN, reason=f"the request failed ({type(error).__name__})")
 
     async def _body(self, texts: Sequence[str]) -> bytes | Fault:

@@ -46,7 +46,7 @@ class Shares:
 
 
 def content_of(outline: Outline, *, is_article: bool = False) -> list[int]:
-    """Indices of the leaves that are content, in reading order; empty only when there is nothing but menus and footers."""
+    """Indices of the leaves that are content, in reading order; empty only when all is menus and footers."""
     leaves = outline.leaves
     if not leaves:
         return []

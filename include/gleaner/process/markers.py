@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from bs4 import Tag
@@ -100,7 +101,7 @@ def of_names(names: str) -> int:
         words = [word.lower() for word in _WORDS.findall(name[:120])]
         for word in words:
             flags |= _BITS.get(word, 0)
-        for first, second in zip(words, words[1:], strict=False):
+        for first, second in pairwise(words):
             flags |= _BITS.get(first + second, 0)
         if len(words) > 2:
             flags |= _BITS.get("".join(words), 0)

@@ -52,7 +52,7 @@ def code_text(pre: Tag) -> str:
 
 
 def code_language(pre: Tag) -> str | None:
-    """The language as the page names it, lower case: on the <pre>, on the <code> in it, or up to two elements around it."""
+    """The language as the page names it, lower case: on the <pre>, the <code> in it, or up to two elements around."""
     tags: list[Tag] = [pre]
     inner = next((child for child in pre.contents if isinstance(child, Tag)), None)
     if inner is not None and inner.name == "code":

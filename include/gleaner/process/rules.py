@@ -1,4 +1,4 @@
-"""Pages that hold nothing worth storing. Ordered rules, each with its reason; all of them spare pages with real content."""
+"""Pages that hold nothing worth storing: ordered rules, each with its reason. All of them spare real content."""
 
 from __future__ import annotations
 
