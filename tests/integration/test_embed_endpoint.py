@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from include.gleaner.config import EmbedPolicy
 from include.gleaner.embed import Embedder, open_embedder
-from include.gleaner.embed.client import REFUSED_AT_FIRST, EndpointEmbedder
+from include.gleaner.embed.client import EndpointEmbedder
+from include.gleaner.embed.dispatch import REFUSED_AT_FIRST
 from include.gleaner.errors import (
     EmbeddingError,
     EmbeddingQuotaError,
