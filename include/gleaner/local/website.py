@@ -2,13 +2,14 @@
 
     python -m include.gleaner.local.website --port 8000
 
-Pages are fragments under `site/`: a few `name: value` lines, an empty line, then the content of <main>. This module puts
+Pages are fragments under `site/`: some `name: value` lines, an empty line, then the content of <main>. This module puts
 the navigation, the cookie banner and the footer around them, as the templates of a real site would.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import html
 import json
@@ -28,7 +29,6 @@ from urllib.parse import urlsplit
 HOST: Final = "127.0.0.1"
 MODIFIED: Final = formatdate(1_767_225_600, usegmt=True)  # the files' date does not survive a clone
 REDIRECTS: Final = {"/old-catalogue": "/catalogue", "/index.html": "/"}
-_LANGUAGE_LINKS: Final = re.compile(r"^/(fa/)?(.*)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class SampleWebsite:
             language="en",
             title="Page not found",
             description="",
-            content="<h1>Page not found</h1><p>There is nothing at this address. Try the <a href='/'>start page</a>.</p>",
+            content="<h1>Page not found</h1><p>There is nothing at this address.</p><p><a href='/'>Start page</a></p>",
         )
         return 404, "text/html; charset=utf-8", self._render(missing)
 
@@ -221,10 +221,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     with SampleWebsite(parser.parse_args().port) as site:
         sys.stdout.write(f"{site.url}\n")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -107,14 +107,15 @@ def _vectors(
     tally: BatchTally,
 ) -> tuple[dict[bytes, bytes], dict[bytes, str]]:
     """Vectors by text hash, and the reasons of those that were refused."""
-    texts = {text_hash(chunk): chunk.embedded_text for page in pages for chunk in page.chunks}
+    texts = {text_hash(chunk): chunk for page in pages for chunk in page.chunks}
     vectors = store.known_vectors(texts)
     wanted = [key for key in texts if key not in vectors]
     tally.reused = tally.chunks - len(wanted)
     refused: dict[bytes, str] = {}
     if not wanted:
         return vectors, refused
-    for answer in embedder.embed([texts[key] for key in wanted]):
+    asked = [texts[key] for key in wanted]
+    for answer in embedder.embed([chunk.embedded_text for chunk in asked], [chunk.token_count for chunk in asked]):
         fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
         if fresh:
             store.keep_vectors(fresh)
