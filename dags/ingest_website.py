@@ -31,6 +31,8 @@ from include.gleaner.assets import TENANT_KNOWLEDGE
 from include.gleaner.defaults import DEFAULT_ARGS
 from include.gleaner.params import INGEST_FORM
 
+BATCH_NAME = "{{ task.op_kwargs['batch']['label'] }}"
+
 
 @dag(
     dag_id="ingest_website",
@@ -52,11 +54,11 @@ def ingest_website():
     def plan(params=None, run_id=None):
         return pipeline.plan_batches(params, run_id)
 
-    @task(pool=pools.PROCESS.name, map_index_template="{{ label }}", show_return_value_in_logs=False)
+    @task(pool=pools.PROCESS.name, map_index_template=BATCH_NAME, show_return_value_in_logs=False)
     def process(batch, params=None, run_id=None, ti=None):
         return pipeline.process_pages(params, run_id, batch, ti.try_number)
 
-    @task(pool=pools.LOAD.name, map_index_template="{{ label }}", show_return_value_in_logs=False)
+    @task(pool=pools.LOAD.name, map_index_template=BATCH_NAME, show_return_value_in_logs=False)
     def load(batch, params=None, run_id=None, ti=None):
         return pipeline.load_chunks(params, run_id, batch, ti.try_number)
 
@@ -66,7 +68,7 @@ def ingest_website():
 
     @task_group
     def batches(batch):
-        load(process(batch))
+        load(batch=process(batch=batch))
 
     planned = plan()
     crawl() >> planned

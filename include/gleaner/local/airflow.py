@@ -99,7 +99,7 @@ class LocalAirflow:
         api = self.api
         self.wait(lambda: bool(api.health()), "the API server")
         for pool in POOLS:
-            api.set_pool(pool.name, pool.slots, pool.description)
+            api.add_pool(pool.name, pool.slots, pool.description)
 
     def stop(self) -> None:
         """End all components."""

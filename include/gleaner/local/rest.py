@@ -41,13 +41,11 @@ class AirflowApi:
         found = self._json("GET", "/importErrors")["import_errors"]
         return [f"{item['filename']}: {item['stack_trace']}" for item in found]
 
-    def set_pool(self, name: str, slots: int, description: str) -> None:
-        """Create the pool, or give it these slots."""
+    def add_pool(self, name: str, slots: int, description: str) -> None:
+        """Create the pool unless it is there; one that somebody resized stays as it is."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         if self._call("GET", f"/pools/{name}", missing_ok=True) is None:
             self._call("POST", "/pools", body)
-        else:
-            self._call("PATCH", f"/pools/{name}", {"slots": slots, "description": description})
 
     def unpause(self, dag_id: str) -> None:
         """Let the DAG run."""
