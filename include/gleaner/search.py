@@ -14,8 +14,8 @@ from include.gleaner.sql import queries
 from include.gleaner.text import fold, strip_binary
 
 DEPTH: Final = 50  # best of each half that take part in the fusion
-DENSE_WEIGHT: Final = 1.0
-LEXICAL_WEIGHT: Final = 0.5
+DENSE_WEIGHT: Final = 1.0  # of the two ranks in the fusion
+LEXICAL_WEIGHT: Final = 0.2  # lower: it ranks common words as high as rare ones
 MAX_QUERY_CHARACTERS: Final = 2_000
 
 _PERSIAN_LETTERS: Final = re.compile("[پچژگکی]")

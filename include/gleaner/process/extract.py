@@ -23,6 +23,8 @@ _CLAIMS: Final = m.MAIN | m.ARTICLE | m.BODY_TEXT
 _HARD_SHARE: Final = 0.7  # of the page; a "footer" with more than that is a page inside wrong markup
 _SOFT_SHARE: Final = 0.3
 _SMALL_SHARE: Final = 0.05  # a banner that says more than that says something
+_BANNER_WORDS: Final = 200  # a cookie banner has no more, and
+_BANNER_SHARE: Final = 0.9  # what is all of the page is not a banner on it
 _MAIN_SHARE: Final = 0.35  # of what is left after dropping
 _LINKED: Final = 0.66  # share of words inside links from which on a run is a menu
 _LINKED_PAGE: Final = 0.45  # a page with more links than that is a list of links: leave it whole
@@ -73,8 +75,9 @@ def _without_marked(outline: Outline, soft: int) -> list[bool]:
         if flags & _CLAIMS:
             inside_main[index] = True
         if flags and not dropped[index] and not holds_main[index]:
-            linked = links.of(box.first, box.end) / max(text.of(box.first, box.end), 1)
-            dropped[index] = _is_marked(flags, text.share(box), linked, inside_main[index], soft)
+            words = text.of(box.first, box.end)
+            linked = links.of(box.first, box.end) / max(words, 1)
+            dropped[index] = _is_marked(flags, text.share(box), words, linked, inside_main[index], soft)
     return [not dropped[leaf.container] for leaf in leaves]
 
 
@@ -108,7 +111,7 @@ def _holding_main(containers: list[Container], text: Shares) -> list[bool]:
     return holds
 
 
-def _is_marked(flags: int, share: float, linked: float, inside_main: bool, soft: int) -> bool:
+def _is_marked(flags: int, share: float, words: int, linked: float, inside_main: bool, soft: int) -> bool:
     if flags & _HARD:
         return share < _HARD_SHARE or linked > 0.5
     if flags & m.HEADER:
@@ -121,6 +124,8 @@ def _is_marked(flags: int, share: float, linked: float, inside_main: bool, soft:
         return share < _SOFT_SHARE
     if flags & _SMALL and share < _SMALL_SHARE:
         return True
+    if flags & m.C_COOKIE and words <= _BANNER_WORDS and share < _BANNER_SHARE and not inside_main:
+        return True  # on an empty page the banner is most of what there is, and still no content
     if flags & soft:
         return share < _SOFT_SHARE and not (flags & m.C_CONTENT and share > 0.1)
     return False
