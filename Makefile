@@ -1,0 +1,43 @@
+# `make run` and `make test` set up what they need by themselves. `make help` lists everything.
+PYTHON ?= python3
+VENV := .venv/bin/python
+LOCAL := $(VENV) -m include.gleaner.local
+OPTIONS = $(if $(PORT),--port $(PORT))
+
+.PHONY: help setup setup-dev run up clean lint types unit test bench
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+setup:
+	@$(PYTHON) include/gleaner/local/bootstrap.py
+
+setup-dev:
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev
+
+run: setup  ## ingest the sample website, or URL=https://... TENANT=acme MAX_PAGES=50, and end
+	@$(LOCAL) run $(OPTIONS) $(if $(URL),--url '$(URL)') $(if $(TENANT),--tenant '$(TENANT)') \
+		$(if $(MAX_PAGES),--max-pages '$(MAX_PAGES)')
+
+up: setup  ## the same stack, kept up until Ctrl-C (PORT=8080 for a port of your choice)
+	@$(LOCAL) up $(OPTIONS)
+
+clean:  ## remove the data of local runs
+	@if [ -x $(VENV) ]; then $(LOCAL) clean; else rm -rf .gleaner; fi
+
+lint: setup-dev
+	@echo "== lint"
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+
+types: setup-dev
+	@echo "== types"
+	@$(VENV) -m mypy
+
+test: setup-dev lint types  ## lint, types, and all tests that need no system packages
+	@echo "== tests"
+	@$(VENV) -m pytest
+
+bench: setup-dev  ## measure; the figures are in benchmarks/README.md
+	@$(VENV) -m benchmarks.run
