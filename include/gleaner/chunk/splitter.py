@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from include.gleaner.chunk.pieces import Piece, count_bounded, pieces_of
 from include.gleaner.config import ChunkPolicy
-from include.gleaner.models import Block, Chunk, ChunkType, Document, Section
+from include.gleaner.models import Block, Chunk, ChunkType, Document, Fact, Section
 from include.gleaner.text import count_words, fold
 
 BREADCRUMB_SHARE: Final = 0.25  # of a chunk's tokens, at most
@@ -71,7 +71,8 @@ def split(document: Document, policy: ChunkPolicy, page_url: str) -> tuple[Chunk
 
 def _parts(document: Document, policy: ChunkPolicy) -> Iterator[_Part]:
     title = (document.title,) if document.title else ()
-    for group in _groups(_with_headings(document.sections), int(policy.max_tokens * SMALL_SHARE)):
+    sections = [section for section in document.sections if not _is_told_by_a_fact(section, document.facts)]
+    for group in _groups(_with_headings(sections), int(policy.max_tokens * SMALL_SHARE)):
         if len(group) == 1:
             path, blocks = group[0].path, group[0].blocks
         else:
@@ -95,6 +96,18 @@ def _parts(document: Document, policy: ChunkPolicy) -> Iterator[_Part]:
             headings=(fact.title,),
             data=fact.data,
         )
+
+
+def _is_told_by_a_fact(section: Section, facts: Sequence[Fact]) -> bool:
+    """Whether a fact says word for word what the section says: the same answer must not be found twice."""
+    if not section.path or not section.blocks:
+        return False
+    text = _letters(section.path[-1] + "".join(block.text for block in section.blocks))
+    return any(_letters(fact.text) == text for fact in facts)
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())
 
 
 def _with_headings(sections: Sequence[Section]) -> Iterator[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -46,6 +47,13 @@ class AirflowApi:
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         if self._call("GET", f"/pools/{name}", missing_ok=True) is None:
             self._call("POST", "/pools", body)
+
+    def add_connection(self, conn_id: str, **fields: Any) -> None:
+        """Create the Airflow connection; `extra` is a mapping."""
+        body = {"connection_id": conn_id, **fields}
+        if "extra" in body:
+            body["extra"] = json.dumps(body["extra"])
+        self._call("POST", "/connections", body)
 
     def unpause(self, dag_id: str) -> None:
         """Let the DAG run."""

@@ -14,20 +14,21 @@ import hashlib
 import html
 import json
 import re
+import socket
 import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 HOST: Final = "127.0.0.1"
-MODIFIED: Final = formatdate(1_767_225_600, usegmt=True)  # the files' date does not survive a clone
+SITE: Final = Path(__file__).parent / "site"
 REDIRECTS: Final = {"/old-catalogue": "/catalogue", "/index.html": "/"}
 
 
@@ -40,6 +41,7 @@ class Page:
     title: str
     description: str
     content: str
+    modified: int  # Unix seconds: when the fragment or its layout was last written
     other: str = ""  # the same page in the other language
     data: str = ""  # JSON-LD
 
@@ -52,9 +54,10 @@ class SampleWebsite:
 
     def __init__(self, port: int = 0) -> None:
         self._port = port
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        self.requests: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self.requests: Counter[str] = Counter()  # by path
 
     @property
     def url(self) -> str:
@@ -64,14 +67,15 @@ class SampleWebsite:
         return f"http://{HOST}:{self._server.server_port}/"
 
     def start(self) -> str:
-        """Serve; the address of the start page."""
+        """Serve; the address of the start page. Started already, it goes on as it is."""
+        if self._server is not None:
+            return self.url
         site = self
 
         class Handler(_Handler):
             website = site
 
-        self._server = ThreadingHTTPServer((HOST, self._port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((HOST, self._port), Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="sample-website", daemon=True
         )
@@ -79,11 +83,11 @@ class SampleWebsite:
         return self.url
 
     def stop(self) -> None:
-        """Stop serving and free the port."""
+        """Stop serving, end the connections that are kept open, and free the port."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
-            self._server.server_close()
             self._thread.join()
+            self._server.server_close()
             self._server = self._thread = None
 
     def __enter__(self) -> Self:
@@ -96,14 +100,13 @@ class SampleWebsite:
     @cached_property
     def pages(self) -> dict[str, Page]:
         """All pages by their path."""
-        folder = files("include.gleaner.local").joinpath("site")
-        found: dict[str, Page] = {}
-        for language in ("en", "fa"):
-            for entry in folder.joinpath(language).iterdir():
-                if entry.name.endswith(".html"):
-                    page = _read(entry.read_text("utf-8"), language)
-                    found[page.path] = page
-        return dict(sorted(found.items()))
+        found = [_read(file, language) for language in ("en", "fa") for file in (SITE / language).glob("*.html")]
+        return {page.path: page for page in sorted(found, key=lambda page: page.path)}
+
+    def count(self, path: str) -> None:
+        """Note one request; called from many threads."""
+        with self._counting:
+            self.requests[path] += 1
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a path without its query."""
@@ -115,12 +118,13 @@ class SampleWebsite:
             text = f"User-agent: *\nDisallow: /cart/\n\nSitemap: {self.url}sitemap.xml\n"
             return 200, "text/plain; charset=utf-8", text.encode()
         if path == "/sitemap.xml":
-            return 200, "application/xml", self._sitemap()
+            return 200, "application/xml; charset=utf-8", self._sitemap()
         missing = Page(
             path=path,
             language="en",
             title="Page not found",
             description="",
+            modified=0,
             content="<h1>Page not found</h1><p>There is nothing at this address.</p><p><a href='/'>Start page</a></p>",
         )
         return 404, "text/html; charset=utf-8", self._render(missing)
@@ -151,11 +155,40 @@ class SampleWebsite:
         ).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection; closing ends those that are kept open, and says nothing of clients that hang up."""
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        self._open: dict[socket.socket, threading.Thread] = {}
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        self._open[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._open.pop(request, None)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for request, thread in list(self._open.items()):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                request.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """HTTP/1.1 with keep-alive, validators and HEAD."""
 
     website: SampleWebsite
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second must not wait for an ACK
     server_version = "SampleWebsite"
 
     def do_GET(self) -> None:
@@ -169,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = urlsplit(self.path).path
-        self.website.requests[path] += 1
+        self.website.count(path)
         if path in REDIRECTS:
             self._send(301, {"Location": REDIRECTS[path]}, b"", with_body=False)
             return
@@ -177,11 +210,28 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": kind}
         if status == 200:
             tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-            headers |= {"ETag": tag, "Last-Modified": MODIFIED}
-            if self.headers.get("If-None-Match") == tag:
+            headers["ETag"] = tag
+            page = self.website.pages.get(path)
+            if page is not None:
+                headers["Last-Modified"] = formatdate(page.modified, usegmt=True)
+            if self._has(tag, page.modified if page is not None else None):
                 self._send(304, headers, None, with_body=False)
                 return
         self._send(status, headers, body, with_body=with_body)
+
+    def _has(self, tag: str, modified: int | None) -> bool:
+        """Whether the client has this version. Where it sends tags its date does not count (RFC 9110, 13.1.3)."""
+        tags = self.headers.get("If-None-Match")
+        if tags is not None:
+            known = [item.strip().removeprefix("W/") for item in tags.split(",")]
+            return tag in known or "*" in known
+        since = self.headers.get("If-Modified-Since")
+        if since is None or modified is None:
+            return False
+        try:
+            return modified <= parsedate_to_datetime(since).timestamp()
+        except (ValueError, OverflowError):
+            return False  # a date that is none is ignored
 
     def _send(self, status: int, headers: dict[str, str], body: bytes | None, *, with_body: bool) -> None:
         self.send_response(status)
@@ -194,8 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _read(text: str, language: str) -> Page:
-    head, _, content = text.partition("\n\n")
+def _read(file: Path, language: str) -> Page:
+    head, _, content = file.read_text("utf-8").partition("\n\n")
     fields = dict(line.split(": ", 1) for line in head.splitlines())
     match = re.search(r"<script type=\"application/ld\+json\">(.*?)</script>", content, re.DOTALL)
     if match:
@@ -207,22 +257,23 @@ def _read(text: str, language: str) -> Page:
         description=fields.get("description", ""),
         other=fields.get("other", ""),
         content=content.strip(),
+        modified=int(max(part.stat().st_mtime for part in (file, SITE / f"layout.{language}.html"))),
         data=json.dumps(json.loads(match[1]), ensure_ascii=False) if match else "",
     )
 
 
 def _file(name: str) -> str:
-    return files("include.gleaner.local").joinpath("site", name).read_text("utf-8")
+    return (SITE / name).read_text("utf-8")
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve Gleaner's sample website")
     parser.add_argument("--port", type=int, default=8000)
-    with SampleWebsite(parser.parse_args().port) as site:
-        sys.stdout.write(f"{site.url}\n")
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+    port = parser.parse_args().port
+    with contextlib.suppress(KeyboardInterrupt), SampleWebsite(port) as site:
+        print(site.url, flush=True)  # at once, into a pipe too
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

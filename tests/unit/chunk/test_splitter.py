@@ -186,3 +186,11 @@ def test_search_text_is_folded_for_the_language() -> None:
     (chunk,) = split(replace(document(section("كتاب‌هاي ۱۲")), language="fa"), POLICY, URL)
     assert "کتاب های 12" in chunk.search_text
     assert chunk.full_text == "كتاب‌هاي ۱۲"
+
+
+def test_a_section_that_a_fact_repeats_is_stored_once() -> None:
+    fact = Fact(kind="faq", title="How long?", text="How long?\n\nTwo days.", data={})
+    same = section("Two  days.", path=("Manual", "How long?"))
+    more = section("Two days. And a night.", path=("Manual", "How long?"))
+    assert [chunk.chunk_type for chunk in split(document(same, facts=(fact,)), POLICY, URL)] == ["faq"]
+    assert [chunk.chunk_type for chunk in split(document(more, facts=(fact,)), POLICY, URL)] == ["website", "faq"]

