@@ -30,6 +30,7 @@ _LINKED: Final = 0.66  # share of words inside links from which on a run is a me
 _LINKED_PAGE: Final = 0.45  # a page with more links than that is a list of links: leave it whole
 _COMMON_SHARE: Final = 0.5  # of the page; a mark on more than that marks nothing
 _MAIN_IN_MENU: Final = 0.1
+_PARAGRAPH_DEPTH: Final = 2  # elements around a paragraph that are still part of it
 _WINDOW: Final = 2  # leaves on either side
 
 
@@ -74,11 +75,35 @@ def _without_marked(outline: Outline, soft: int) -> list[bool]:
             inside_main[index] = inside_main[box.parent]
         if flags & _CLAIMS:
             inside_main[index] = True
+        if flags & m.C_SIDE and _is_inset(outline, box):
+            flags &= ~m.C_SIDE
         if flags and not dropped[index] and not holds_main[index]:
             words = text.of(box.first, box.end)
             linked = links.of(box.first, box.end) / max(words, 1)
             dropped[index] = _is_marked(flags, text.share(box), words, linked, inside_main[index], soft)
     return [not dropped[leaf.container] for leaf in leaves]
+
+
+def _is_inset(outline: Outline, box: Container) -> bool:
+    """Whether a "sidebar" is a box in the running text, as manuals have: with prose of its own parent beside it."""
+    beside = [outline.leaves[at] for at in (box.first - 1, box.end) if 0 <= at < len(outline.leaves)]
+    own = outline.leaves[box.first : box.end]
+    linked = sum(leaf.link_weight for leaf in own) > 0.3 * sum(leaf.weight for leaf in own)
+    return not linked and any(
+        _is_below(outline, leaf.container, box.parent) and leaf.link_weight <= 0.5 * leaf.weight for leaf in beside
+    )
+
+
+def _is_below(outline: Outline, container: int, ancestor: int) -> bool:
+    """Whether `container` belongs to `ancestor` itself: as one of its paragraphs, or inside another inset of it."""
+    steps = 0
+    while container > 0 and container != ancestor:
+        box = outline.containers[container]
+        if box.parent == ancestor:
+            return bool(box.flags & m.C_SIDE) or (not box.flags and steps <= _PARAGRAPH_DEPTH)
+        container = box.parent
+        steps += 1
+    return container == ancestor
 
 
 def _common_flags(containers: list[Container], text: Shares, soft: int) -> int:
