@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 import requests
 
-from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy
+from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy, IngestRequest
 from include.gleaner.errors import SetupError
 from include.gleaner.local.airflow import ADMIN, KNOWLEDGE_DATABASE
 from include.gleaner.local.console import follow, say, step, table
@@ -47,6 +47,8 @@ def run(options: RunOptions) -> int:
     Raises SetupError and RequestError with what to do.
     """
     began = time.monotonic()
+    # Checked now, and not after half a minute of starting.
+    IngestRequest.from_params(_conf(options, options.tenant or SAMPLE_TENANT, options.url or "http://127.0.0.1/"))
     with running(options.folder, sample=options.url is None, port=options.port) as stack:
         _say_login(stack)
         tenant, url = options.tenant or SAMPLE_TENANT, options.url or stack.website_url or ""

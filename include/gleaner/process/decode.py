@@ -40,7 +40,7 @@ _MAGIC: Final = (
     (b"{\\rtf", "an RTF file"),
 )
 _FEEDS: Final = re.compile(
-    rb"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(rss|feed|urlset|sitemapindex|rdf:RDF|svg)\b", re.S
+    rb"^\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<(rss|feed|urlset|sitemapindex|rdf:RDF|svg)\b", re.S
 )
 _HTML_TYPES: Final = frozenset(
     ("", "text/html", "application/xhtml+xml", "text/plain", "application/octet-stream", "text/xml", "application/xml")
@@ -70,14 +70,20 @@ _NO_PAGE_CODECS: Final = frozenset(
 )
 _MAX_BAD_SHARE: Final = 0.01  # of all characters: a declared encoding with more faults than that is not believed
 _MAX_BINARY_SHARE: Final = 0.1
+_MAX_UTF8_FAULTS: Final = 0.05  # of the characters beyond ASCII; text in another encoding has many times that
+_MIN_ZEROS: Final = 0.2  # of every second byte: spaces and markup have a zero byte each in UTF-16
+_MIN_ARABIC: Final = 0.7  # of the characters beyond ASCII
+
+_ARABIC: Final = re.compile(r"[\u0621-\u064a\u067e\u0686\u0698\u06a9\u06af]")
+_COMMON_ARABIC: Final = re.compile("[انيىردتمهولبس]")  # two thirds of Arabic and of Persian text
 
 
 def decode(body: bytes, content_type: str) -> str | NotContent:
     """The page's text, without NUL, other control characters and lone surrogates.
 
-    Order: byte order mark, valid UTF-8, the header's charset, the document's own declarations wherever they stand,
-    detection. UTF-8 comes before the declarations because text in another encoding is practically never valid UTF-8,
-    while wrong declarations are common.
+    Order: byte order mark, UTF-16 by its zero bytes, UTF-8 with hardly a fault, the header's charset, the document's
+    own declarations wherever they stand, detection. UTF-8 comes before the declarations because text in another
+    encoding is practically never valid UTF-8, while wrong declarations are common.
 
     Raises UnreadablePageError for bytes that are no text in any of these.
     """
@@ -122,19 +128,39 @@ def _decode(body: bytes, content_type: str) -> str:
     for mark, encoding in _BOMS:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
+    if encoding := _utf16(body[:4096]):
+        return body.decode(encoding, "replace")
     declared = _declared(body, content_type)
     escaped = b"\x1b" in body  # ISO-2022 is valid ASCII, byte by byte
     if not (escaped and declared and declared[0].startswith("iso2022")):
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError:
-            pass
+        text = body.decode("utf-8", "replace")
+        faults = text.count("\ufffd")
+        # A page cut off within a letter, or with one comment pasted from elsewhere, is UTF-8 all the same.
+        if faults == 0 or faults <= _MAX_UTF8_FAULTS * (len(text) - len(text.encode("ascii", "ignore"))):
+            return text
     for encoding in declared:
         text = body.decode(encoding, "replace")
         if text.count("\ufffd") <= _MAX_BAD_SHARE * len(text):
             return text
     guess = _codec(str(cchardet.detect(body)["encoding"] or ""))
-    return body.decode(guess or "cp1252", "replace")
+    if guess is None or guess == "utf-8":  # which it is not: the detector has no idea
+        guess = "cp1256" if _is_arabic(body.decode("cp1256", "replace")) else "cp1252"
+    return body.decode(guess, "replace")
+
+
+def _utf16(sample: bytes) -> str:
+    """Which UTF-16 the bytes are that have no byte order mark; "" when they are none."""
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if max(even, odd) < _MIN_ZEROS * len(sample) / 2 or min(even, odd) > max(even, odd) / 10:
+        return ""
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _is_arabic(text: str) -> bool:
+    """Whether text read as windows-1256 makes sense: the detector knows it for Arabic, not for Persian."""
+    arabic = len(_ARABIC.findall(text))
+    beyond = len(text) - len(text.encode("ascii", "ignore"))
+    return arabic > _MIN_ARABIC * beyond and 2 * len(_COMMON_ARABIC.findall(text)) > arabic
 
 
 def _declared(body: bytes, content_type: str) -> list[str]:

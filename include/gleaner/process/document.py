@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+import warnings
 from typing import Final
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
 from bs4.exceptions import ParserRejectedMarkup
 
 from include.gleaner.errors import UnreadablePageError
@@ -22,6 +23,9 @@ from include.gleaner.process.second_opinion import second_opinion
 from include.gleaner.process.sections import sections_of
 from include.gleaner.process.structured_data import facts_of, records_of
 from include.gleaner.text import count_words
+
+# XHTML is read as HTML on purpose, as browsers do.
+warnings.filterwarnings("ignore", category=XMLParsedAsHTMLWarning)
 
 _XML_DECLARATION: Final = re.compile(r"^\s*<\?xml\b[^>]{0,300}\?>")
 

@@ -172,7 +172,7 @@ def inline_text(root: Tag) -> tuple[str, int, int]:
                 if node.name == "br":
                     gatherer.add(" ")
                     continue
-                if node.attrs and _is_hidden(node):
+                if node.attrs and markers.is_hidden_inline(node.attrs):
                     continue
                 if node.name not in INLINE:
                     gatherer.add(" ")
@@ -186,10 +186,3 @@ def inline_text(root: Tag) -> tuple[str, int, int]:
             if is_link is False:
                 continue
     return gatherer.take()
-
-
-def _is_hidden(tag: Tag) -> bool:
-    value = tag.attrs.get("class")
-    if value and markers.of_names(str(value)) & (markers.C_DECOR | markers.C_HIDDEN):
-        return True
-    return "hidden" in tag.attrs

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from bs4 import Tag
 
@@ -130,6 +131,15 @@ def of_element(tag: Tag) -> int:
     if attributes.get("itemprop") in _BODY_PROPS:
         flags |= BODY_TEXT
     return flags
+
+
+def is_hidden_inline(attributes: Mapping[str, Any]) -> bool:
+    """Whether text inside a line is not shown, or shown a second time for the eye only."""
+    if "hidden" in attributes or attributes.get("aria-hidden") == "true":
+        return True
+    if (value := attributes.get("class")) and of_names(str(value)) & (C_DECOR | C_HIDDEN):
+        return True
+    return bool((value := attributes.get("style")) and _NOT_SHOWN.search(str(value)))
 
 
 def _is_streamed(name: object) -> bool:

@@ -33,7 +33,7 @@ class Head:
 def head_of(soup: BeautifulSoup, records: Sequence[Mapping[str, Any]], url: str) -> Head:
     """Everything the head and the JSON-LD `records` tell; `url` is where the page was fetched."""
     metas = _metas(soup)
-    articles = [record for record in records if _ARTICLE_TYPES.fullmatch(str(record.get("@type") or ""))]
+    articles = [record for record in records if _is_article(record.get("@type"))]
     titles = [metas.get("og:title", ""), _text(soup.title)]
     headlines = [inline_text(tag)[0] for tag in soup.find_all("h1", limit=5)]
     headline = next((text for text in headlines if text), "")
@@ -57,6 +57,10 @@ def head_of(soup: BeautifulSoup, records: Sequence[Mapping[str, Any]], url: str)
         or soup.find(attrs={"itemprop": "articleBody"}) is not None,
         metadata={key: value for key, value in found.items() if value},
     )  # fmt: skip
+
+
+def _is_article(kind: object) -> bool:
+    return any(_ARTICLE_TYPES.fullmatch(str(name)) for name in (kind if isinstance(kind, list) else [kind]))
 
 
 def _metas(soup: BeautifulSoup) -> dict[str, str]:

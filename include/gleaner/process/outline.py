@@ -24,6 +24,7 @@ _MAX_HEADING: Final = 300  # characters; longer ones are text in the wrong eleme
 _MAX_DECOR: Final = 2_000
 _MAX_BUTTON: Final = 300
 _MAX_DEPTH: Final = 8  # of list indentation
+_PATIENCE: Final = 300_000  # nodes; looking ahead into what is nested in itself would take the square of its depth
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +78,7 @@ class _Walk:
         self._container = 0
         self._groups = 0
         self._text = Gatherer()
+        self._patience = _PATIENCE
         # What is under way: the children still to come, and what to restore when there are no more.
         self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None]] = [(iter(soup.contents), None)]
         while self._stack:
@@ -113,16 +115,16 @@ class _Walk:
             return False
         if name in INLINE:
             return self._enter_inline(tag, name)
-        if name == "button" and not _is_question(tag):
+        if name == "button" and self._is_short(tag, _MAX_BUTTON) and not _is_question(tag):
             return False
         self._flush()
         if name == "hr" or not tag.contents:
             return False
         flags = markers.of_element(tag)
-        if flags & markers.C_DECOR and len(tag.get_text()) < _MAX_DECOR:
+        if flags & markers.C_DECOR and self._is_short(tag, _MAX_DECOR):
             return False
         level = _heading_level(tag, name)
-        if level and self._heading(tag, level, flags):
+        if level and self._is_short(tag, _MAX_HEADING) and self._heading(tag, level, flags):
             return False
         if name == "pre":
             self._code(tag, flags)
@@ -138,12 +140,8 @@ class _Walk:
 
     def _enter_inline(self, tag: Tag, name: str) -> bool:
         attributes = tag.attrs
-        if attributes:
-            value = attributes.get("class")
-            if value and markers.of_names(str(value)) & (markers.C_DECOR | markers.C_HIDDEN):
-                return False
-            if "hidden" in attributes:
-                return False
+        if attributes and markers.is_hidden_inline(attributes):
+            return False
         if not tag.contents:
             return False
         if name == "a" and "href" in attributes:
@@ -151,6 +149,17 @@ class _Walk:
             self._stack.append((iter(tag.contents), ("link", None)))
         else:
             self._stack.append((iter(tag.contents), None))
+        return True
+
+    def _is_short(self, tag: Tag, limit: int) -> bool:
+        """Whether the element's text has at most `limit` characters, white space around its parts not counted."""
+        length = seen = 0
+        for seen, node in enumerate(tag.descendants, 1):
+            if type(node) is NavigableString:
+                length += len(node.strip())
+            if length > limit or seen > self._patience:
+                self._patience -= seen
+                return False
         return True
 
     def _open(self, flags: int) -> None:
@@ -255,10 +264,8 @@ def _heading_level(tag: Tag, name: str) -> int:
 
 
 def _is_question(button: Tag) -> bool:
-    """Buttons are no text, but those that unfold an answer are its question, and one left open holds the page."""
+    """Buttons are no text, but those that unfold an answer are its question. (A long one was left open around the page.)"""
     text = clean(button.get_text(" "))
-    if len(text) > _MAX_BUTTON:
-        return True
     if "aria-controls" not in button.attrs and "aria-expanded" not in button.attrs:
         return False
     return text.endswith(("?", "؟", "？")) or text.count(" ") >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -12,7 +13,7 @@ from bs4 import BeautifulSoup
 from include.gleaner.models import Fact
 from include.gleaner.process.outline import outline_of
 from include.gleaner.process.sections import sections_of
-from include.gleaner.text import display
+from include.gleaner.text import display, strip_binary
 
 Record = Mapping[str, Any]
 
@@ -146,7 +147,11 @@ def _dicts(value: Any) -> list[Record]:
 
 
 def _scalar(value: Any) -> str:
-    return display(str(value))[:500] if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):  # 1e400
+        return ""
+    return display(str(value))[:500]
 
 
 def _plain(value: Any) -> str:
@@ -155,5 +160,6 @@ def _plain(value: Any) -> str:
         return _scalar(value)
     if "<" not in value and "&" not in value:
         return "\n".join(line for part in value.split("\n") if (line := display(part)))
-    soup = BeautifulSoup(f"<body>{value}", "lxml", multi_valued_attributes=None)
+    # JSON can hold what no page can: "\\ud800" is a lone surrogate, and the parser takes none.
+    soup = BeautifulSoup(f"<body>{strip_binary(value)[0]}", "lxml", multi_valued_attributes=None)
     return "\n".join(block.text for section in sections_of(outline_of(soup).leaves) for block in section.blocks)
