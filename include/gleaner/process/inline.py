@@ -10,6 +10,7 @@ from bs4 import NavigableString, Tag
 from include.gleaner.process import markers
 from include.gleaner.text import display
 
+# Not <head>: where <body> is left out, the parser leaves <main> and <article> in there. What belongs there is here.
 SKIPPED: Final = frozenset(
     [
         "script",
@@ -29,7 +30,6 @@ SKIPPED: Final = frozenset(
         "datalist",
         "textarea",
         "input",
-        "head",
         "link",
         "meta",
         "map",
@@ -172,7 +172,7 @@ def inline_text(root: Tag) -> tuple[str, int, int]:
                 if node.name == "br":
                     gatherer.add(" ")
                     continue
-                if node.attrs and markers.is_hidden_inline(node.attrs):
+                if node.attrs and markers.is_hidden_inline(node):
                     continue
                 if node.name not in INLINE:
                     gatherer.add(" ")

@@ -21,6 +21,9 @@ _LETTERS: Final = {
     "fa": re.compile(r"[پچژگکی]"),
     "ar": re.compile(r"[ةيكىأإؤ]"),
 }
+# Persian typed on an Arabic keyboard has Arabic ي and ك, but these letters are in no Arabic word, and those in few others.
+_PERSIAN_ONLY: Final = re.compile(r"[پچژگ]")
+_ARABIC_ONLY: Final = re.compile(r"[ةأإ]")
 _CODE: Final = re.compile(r"[a-z]{2,3}")
 _SAME: Final = {
     "iw": "he",
@@ -77,6 +80,9 @@ def _by_letters(sample: str, prior: str) -> str:
         return "ckb"
     if counts["ur"] > 0.03 * total:
         return "ur"
+    persian = len(_PERSIAN_ONLY.findall(sample))
+    if persian > 0.01 * total and persian > 2 * len(_ARABIC_ONLY.findall(sample)) and counts["ar"] > counts["fa"]:
+        return "fa" if prior == "fa" else ""
     if prior in _LETTERS and counts[prior] >= 0.02 * total and prior in ("fa", "ar"):
         other = "ar" if prior == "fa" else "fa"
         return prior if counts[prior] >= counts[other] else other

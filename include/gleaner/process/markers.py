@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from bs4 import Tag
 
@@ -133,9 +132,11 @@ def of_element(tag: Tag) -> int:
     return flags
 
 
-def is_hidden_inline(attributes: Mapping[str, Any]) -> bool:
+def is_hidden_inline(tag: Tag) -> bool:
     """Whether text inside a line is not shown, or shown a second time for the eye only."""
-    if "hidden" in attributes or attributes.get("aria-hidden") == "true":
+    attributes = tag.attrs
+    # Links around whole cards are often kept from screen readers, which get another one: these are text.
+    if "hidden" in attributes or (attributes.get("aria-hidden") == "true" and tag.name != "a"):
         return True
     if (value := attributes.get("class")) and of_names(str(value)) & (C_DECOR | C_HIDDEN):
         return True

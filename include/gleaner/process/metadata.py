@@ -34,7 +34,7 @@ def head_of(soup: BeautifulSoup, records: Sequence[Mapping[str, Any]], url: str)
     """Everything the head and the JSON-LD `records` tell; `url` is where the page was fetched."""
     metas = _metas(soup)
     articles = [record for record in records if _is_article(record.get("@type"))]
-    titles = [metas.get("og:title", ""), _text(soup.title)]
+    titles = [metas.get("og:title", ""), _text(_window_title(soup))]
     headlines = [inline_text(tag)[0] for tag in soup.find_all("h1", limit=5)]
     headline = next((text for text in headlines if text), "")
     html = soup.html
@@ -121,6 +121,11 @@ def _author(candidates: Iterable[Any]) -> str:
         if joined := ", ".join(display(name) for name in names if name and "://" not in name):
             return joined[:_MAX_TITLE]
     return ""
+
+
+def _window_title(soup: BeautifulSoup) -> Tag | None:
+    """The page's <title>; pictures in SVG have one too."""
+    return next((tag for tag in soup.find_all("title", limit=20) if tag.find_parent("svg") is None), None)
 
 
 def _text(tag: Tag | None) -> str:

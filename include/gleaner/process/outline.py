@@ -140,7 +140,7 @@ class _Walk:
 
     def _enter_inline(self, tag: Tag, name: str) -> bool:
         attributes = tag.attrs
-        if attributes and markers.is_hidden_inline(attributes):
+        if attributes and markers.is_hidden_inline(tag):
             return False
         if not tag.contents:
             return False
@@ -264,7 +264,7 @@ def _heading_level(tag: Tag, name: str) -> int:
 
 
 def _is_question(button: Tag) -> bool:
-    """Buttons are no text, but those that unfold an answer are its question. (A long one was left open around the page.)"""
+    """Buttons are no text, but those that unfold an answer are its question. Long ones were left open."""
     text = clean(button.get_text(" "))
     if "aria-controls" not in button.attrs and "aria-expanded" not in button.attrs:
         return False

@@ -20,6 +20,7 @@ _WORD: Final = re.compile(r"\w+")
 _RUN: Final = 3  # words that have to follow each other to count as found
 _COVERED: Final = 0.5  # share of a leaf's words
 _LEAST: Final = 0.7  # of the rules' text; an answer with less has lost the story
+_LEAST_LEFT: Final = 0.4  # it may have as many words, and yet others: of a part of the page that was dropped
 _MOST: Final = 1.5
 
 
@@ -40,7 +41,8 @@ def second_opinion(html: str, leaves: Sequence[Leaf], kept: list[int]) -> list[i
             verdict = _covered(own, runs, lone)
         if verdict or leaf.kind == "heading":
             agreed.append(index)
-    return agreed
+    left = sum(len(_WORD.findall(leaves[index].text)) for index in agreed)
+    return agreed if left >= _LEAST_LEFT * size else kept
 
 
 def _words_of(html: str) -> list[str]:

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from include.gleaner.models import Fact
+from tests.support.documents import document
+
+PRODUCT = {
+    "@context": "https://schema.org",
+    "@type": "Product",
+    "name": "Drip 4",
+    "sku": "BB-D4",
+    "brand": {"@type": "Brand", "name": "Brook & Bloom"},
+    "description": "<p>Four zones.</p><ul><li>USB-C</li></ul>",
+    "offers": {"@type": "Offer", "price": 129, "priceCurrency": "EUR", "availability": "https://schema.org/InStock"},
+}
+FAQ = {
+    "@context": "https://schema.org",
+    "@type": "FAQPage",
+    "mainEntity": [
+        {"@type": "Question", "name": "Is it tight?", "acceptedAnswer": {"@type": "Answer", "text": "Yes: <b>IP65</b>."}},
+        {"@type": "Question", "name": "No answer?"},
+    ],
+}
+DRIP = Fact(
+    kind="product",
+    title="Drip 4",
+    text="Drip 4\nBrand: Brook & Bloom\nPrice: 129 EUR\nAvailability: in stock\nSKU: BB-D4\n\nFour zones.\n- USB-C",
+    data={
+        "name": "Drip 4",
+        "brand": "Brook & Bloom",
+        "price": "129",
+        "currency": "EUR",
+        "availability": "InStock",
+        "sku": "BB-D4",
+        "description": "Four zones.\n- USB-C",
+    },
+)
+TIGHT = Fact(
+    kind="faq",
+    title="Is it tight?",
+    text="Is it tight?\n\nYes: IP65.",
+    data={"question": "Is it tight?", "answer": "Yes: IP65."},
+)
+
+
+def facts(*scripts: object) -> tuple[Fact, ...]:
+    texts = [script if isinstance(script, str) else json.dumps(script) for script in scripts]
+    head = "".join(f'<script type="application/ld+json">{text}</script>' for text in texts)
+    return document(f"<html lang=en><head>{head}</head><body><p>The controller waters the garden.</p>").facts
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        [PRODUCT, FAQ],
+        [[PRODUCT, FAQ]],
+        [{"@context": "https://schema.org", "@graph": [{"@type": "WebSite"}, PRODUCT, FAQ]}],
+        [{"@type": "ItemPage", "mainEntity": PRODUCT}, FAQ],
+        [{**PRODUCT, "@type": ["Product", "Thing"]}, {**FAQ, "@type": "https://schema.org/FAQPage"}],
+        [PRODUCT, FAQ, PRODUCT, FAQ],  # said twice
+        [f"<!-- {json.dumps(PRODUCT)} -->", f"//<![CDATA[\n{json.dumps(FAQ)}\n//]]>"],
+        ["{ broken", PRODUCT, '{"@type": "Product", "name": "cut', FAQ, "", "null", "[]", "7"],
+        [json.dumps(PRODUCT).replace("Four zones.", "Four\nzones."), FAQ],  # a line end inside a string
+        [{**PRODUCT, "offers": [{**PRODUCT["offers"], "price": "129"}]}, FAQ],  # type: ignore[dict-item]
+        [{"@type": "Event", "name": "Fair"}, PRODUCT, {"@type": "Product"}, FAQ],
+    ],
+)
+def test_products_and_questions(scripts: list[object]) -> None:
+    assert facts(*scripts) == (DRIP, TIGHT)
+
+
+def test_labels_are_in_the_pages_language() -> None:
+    head = f'<script type="application/ld+json">{json.dumps(PRODUCT)}</script>'
+    page = document(f"<html lang=fa><head>{head}</head><body><p>این کنترل‌کننده چهار ناحیه را آبیاری می‌کند و ارزان است.</p>")
+    assert "قیمت: 129 EUR" in page.facts[0].text
+
+
+def test_price_range() -> None:
+    offers = {"@type": "AggregateOffer", "lowPrice": "9", "highPrice": "12", "priceCurrency": "EUR"}
+    (fact,) = facts({"@type": "Product", "name": "Hose", "offers": offers})
+    assert fact.text == "Hose\nPrice: 9 – 12 EUR"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"@type": "Product", "name": "X", "offers": {"price": 1e400}}',  # infinite: JSON has no such number
+        '{"@type": "Product", "name": "X", "offers": {"price": NaN}}',
+        '{"@type": "Product", "name": "X", "offers": {"price": true}}',
+        '{"@type": "Product", "name": "<b>X\\ud800</b>", "offers": "none"}',  # lone surrogate
+        '{"@type": "Product", "name": "X\\u0000", "offers": [[]], "brand": []}',
+    ],
+)
+def test_values_that_cannot_be_stored_are_left_out(text: str) -> None:
+    assert facts(text) == (Fact(kind="product", title="X", text="X", data={"name": "X"}),)
+
+
+def test_deep_json_is_passed_over() -> None:
+    assert facts("[" * 100_000, '{"@graph":' * 50_000, PRODUCT, FAQ) == (DRIP, TIGHT)

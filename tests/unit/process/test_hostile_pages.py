@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+WORDS = "<p>Words about gardens and water pipes, and how they are laid. " * 20
+ARTICLE = '<meta property="og:type" content="article">'
+
+# Each is quick where work grows with the size of the page, and takes minutes or more where it grows with its square.
+PAGES = {
+    "nested divs": "'<div>' * 5_000 + WORDS",
+    "nested divs in an article": "ARTICLE + '<div>' * 5_000 + WORDS",
+    "nested spans": "'<span>' * 20_000 + 'text'",
+    "nested headings": "'<div role=heading>' * 20_000 + WORDS",
+    "nested permalinks": "'<div class=headerlink>' * 20_000 + WORDS * 3",
+    "nested buttons": "'<button>' * 10_000 + WORDS",
+    "nested tables": "'<table><tr><td>a<td>' * 3_000 + WORDS",
+    "nested lists": "'<ul><li>a' * 5_000",
+    "one word": "'<p>' + 'ب' * 1_000_000",
+    "one word in an article": "ARTICLE + '<p>' + 'a' * 1_000_000",
+    "comments": "'<!-- -->' * 50_000 + '<p>text'",
+    "open comments": "'<!--' * 100_000",
+    "open tags": "'<meta ' * 100_000 + '\\udcff'",
+    "open brackets": "'<' * 500_000",
+    "attribute": "'<div class=\"' + 'a-b ' * 500_000 + '\" title=\"' + 'y' * 3_000_000 + '\"><p>text'",
+    "entities": "'<!DOCTYPE a [<!ENTITY b \"cccccccccc\">' + '<!ENTITY d \"&b;&b;&b;\">' * 50 + ']><p>' + '&d;' * 50_000",
+    "spans of cells": "'<table>' + '<tr><td rowspan=50000 colspan=50000>a<td>b' * 2_000",
+    "line breaks": "'<br> ' * 50_000 + 'text'",
+    "title": "'<title>' + ' - ' * 100_000 + '</title><title>404 ' + 'page ' * 100_000",
+    "brackets in JSON": "'<script type=\"application/ld+json\">' + '[' * 1_000_000 + '</script><p>text'",
+    "null bytes": "'<p>text' * 20_000 + '\\0' * 1_000",
+}
+
+READ = """
+import sys
+from include.gleaner.errors import GleanerError
+from tests.support.documents import read
+WORDS, ARTICLE = {words!r}, {article!r}
+for name, page in {pages!r}.items():
+    print(name, end=" ", flush=True)
+    try:
+        print(type(read(eval(page).encode("utf-8", "surrogateescape"))).__name__, flush=True)
+    except GleanerError as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcome() -> dict[str, str]:
+    # In a process of its own: what goes wrong here may be an endless loop in C or a crash of the parser.
+    program = READ.format(words=WORDS, article=ARTICLE, pages=PAGES)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
+    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_hostile_page_ends(name: str, outcome: dict[str, str]) -> None:
+    expected = {
+        "open comments": "NotContent",
+        "open tags": "NotContent",
+        "open brackets": "NotContent",
+        "title": "NotContent",
+    }
+    assert outcome[name] == expected.get(name, "Document")

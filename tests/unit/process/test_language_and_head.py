@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.documents import document
+
+ENGLISH = "The controller waters the garden in the morning, and it stops as soon as it rains. Batteries last for a season."
+PERSIAN = "کتاب‌ها را می‌خوانیم و دربارهٔ آن‌ها گفت‌وگو می‌کنیم. این کتابخانه هر روز از ساعت نه تا پنج باز است."
+ARABIC = "هذا الكتاب يتحدث عن الحدائق والمياه في المدينة القديمة وكيف يعيش الناس فيها كل يوم."
+ARABIC_KEYS = PERSIAN.replace("ی", "ي").replace("ک", "ك")  # Persian as typed on an Arabic keyboard
+URDU = "یہ کتاب باغوں اور پانی کے بارے میں ہے اور ہم اسے ہر روز پڑھتے ہیں۔ یہ بہت اچھی ہے۔"
+GERMAN = "Das Steuergerät bewässert den Garten am Morgen und hört auf, sobald es regnet. Die Batterien halten lange."
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "expected"),
+    [
+        ("en", ENGLISH, "en"),
+        ("", ENGLISH, "en"),
+        ("en-GB", ENGLISH, "en"),
+        ("en", PERSIAN, "fa"),  # a template's "en" on a Persian page
+        ("", PERSIAN, "fa"),
+        ("fa-IR", PERSIAN, "fa"),
+        ("fa", ARABIC_KEYS, "fa"),
+        ("", ARABIC, "ar"),
+        ("fa", ARABIC, "ar"),
+        ("ar", PERSIAN, "fa"),
+        ("", URDU, "ur"),
+        ("en", GERMAN, "de"),
+        ("de_AT", GERMAN, "de"),
+        ("", "12 34 56 — 78 % 9", "und"),
+        ("und", "12 34 56", "und"),
+        ("fa", "12 34 56", "fa"),
+        ("no such", ENGLISH, "en"),
+    ],
+)
+def test_language(stated: str, text: str, expected: str) -> None:
+    assert document(f'<html lang="{stated}"><body><p>{text}</p>').language == expected
+
+
+def test_code_does_not_decide_the_language() -> None:
+    code = "<pre>for index in range(10): print(index) # the words of code are English</pre>" * 20
+    assert document(f"<body><p>{PERSIAN}</p>{code}").language == "fa"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "title"),
+    [
+        ("<title>Drip 4 · Brook</title>", "<h1>Drip 4</h1>", "Drip 4"),
+        ('<title>Drip 4 | Brook</title><meta property="og:site_name" content="Brook">', "", "Drip 4"),
+        ("<title>Drip\n  4 &amp; more</title>", "", "Drip 4 & more"),
+        ('<title>x</title><meta property="og:title" content="Drip 4">', "", "Drip 4"),
+        ("", "<h1>Drip <i>4</i></h1>", "Drip 4"),
+        ("", "<h2>Drip 4</h2>", "Drip 4"),
+        ("<svg><title>Icon</title></svg>", "<h1>Drip 4</h1>", "Drip 4"),
+    ],
+)
+def test_title(head: str, body: str, title: str) -> None:
+    assert document(f"<html><head>{head}</head><body>{body}<p>{ENGLISH}</p>").title == title
+
+
+def test_metadata() -> None:
+    record = {"@type": ["NewsArticle", "Thing"], "datePublished": "2026-01-02T03:04:05Z", "author": [{"name": "A. Writer"}]}
+    page = document(f"""<html><head><title>T</title><link rel="canonical" href="../page?x=1">
+        <meta name="description" content=" Two \n words "><meta property="article:modified_time" content="2026-02-03">
+        <meta property="og:site_name" content="Brook">
+        <script type="application/ld+json">{json.dumps(record)}</script></head><body><p>{ENGLISH}</p>""")
+    assert page.description == "Two words"
+    assert page.metadata == {
+        "canonical": "https://example.com/page?x=1",
+        "published": "2026-01-02T03:04:05Z",
+        "modified": "2026-02-03",
+        "author": "A. Writer",
+        "site": "Brook",
+    }
+
+
+@pytest.mark.parametrize("href", ["javascript:alert(1)", "", "http://[", "data:text/html,x", "mailto:a@b.c"])
+def test_no_canonical_that_is_no_web_address(href: str) -> None:
+    assert "canonical" not in document(f'<link rel=canonical href="{href}"><body><p>{ENGLISH}</p>').metadata

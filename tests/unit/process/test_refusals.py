@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from include.gleaner.models import Document, NotContent
+from include.gleaner.process.rules import REASONS
+from tests.support.documents import read
+
+LONG = "<p>The pump stops when the pressure is above four bar for a minute, and starts again when it is below two.</p>" * 8
+FORM = "<form><input name=user><input type=password><button>Sign in</button></form>"
+
+
+@pytest.mark.parametrize(
+    ("reason", "html"),
+    [
+        ("soft_404", "<title>Page not found - Brook</title><body><h1>Page not found</h1><p>Sorry. Try the search."),
+        ("soft_404", "<title>Brook</title><body><h1>Oops! The page you are looking for could not be found.</h1><p>Home"),
+        ("soft_404", "<title>404 | Brook</title><body><p>There is nothing at this address."),
+        ("soft_404", "<title>صفحه یافت نشد | بروک</title><body><h1>صفحه یافت نشد</h1><p>به صفحهٔ اول بروید."),
+        ("soft_404", "<title>خطای ۴۰۴</title><body><p>نشانی را بررسی کنید."),
+        ("error_page", "<title>502 Bad Gateway</title><body><center><h1>502 Bad Gateway</h1></center><hr>nginx"),
+        ("error_page", "<title>Internal Server Error</title><body><p>The server had a problem."),
+        ("error_page", "<title>Just a moment...</title><body><h1>Checking your browser before you go on</h1><p>Ray ID"),
+        ("error_page", "<title>403 Forbidden</title><body><h1>Forbidden</h1><p>You have no permission for this."),
+        ("consent_wall", "<title>Before you continue to Brook</title><body><form><p>We use cookies.</p><button>OK"),
+        ("login_wall", f"<title>Sign in · Brook</title><body><h1>Sign in</h1><p>Members only.</p>{FORM}"),
+        ("login_wall", f"<title>ورود به حساب کاربری</title><body><p>نام کاربری و رمز را بنویسید.</p>{FORM}"),
+        ("js_shell", "<title>App</title><body><div id=root></div><script src=a.js></script>"),
+        (
+            "js_shell",
+            "<title>App</title><body><noscript>You need to enable JavaScript to run this app.</noscript>"
+            "<div id=x></div><script src=a.js></script>",
+        ),
+        ("directory_listing", "<title>Index of /files</title><h1>Index of /files</h1><pre><a href='../'>../</a> a.zip</pre>"),
+        ("empty", "<title>Brook</title><body><nav><a href=/>Home</a></nav>"),
+    ],
+)
+def test_refused_with_its_reason(reason: str, html: str) -> None:
+    assert read(html) == NotContent(reason=reason)
+    assert reason in REASONS
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        f"<title>What does 404 not found mean?</title><body><h1>What does 404 not found mean?</h1>{LONG}",
+        f"<title>404</title><body><h1>404</h1>{LONG}",
+        "<title>Error 502 on the pump</title><body><h1>Error 502 on the pump</h1><p>The display shows 502 when the sensor "
+        "is not connected. Pull the plug, wait a minute, and connect it again.",
+        f"<title>Login</title><body><h1>Login</h1>{LONG}{FORM}",
+        "<title>Login</title><body><h1>Login</h1><p>Press the button on the device, then type its code into the app.",
+        f"<title>Cookie settings</title><body><h1>Cookie settings</h1>{LONG}{LONG}<form><button>Save</button></form>",
+        "<title>Cookie settings</title><body><h1>Cookie settings</h1><p>Cookies are kept for a year.",
+        "<title>App</title><body><div id=root><h1>Pump</h1>" + LONG + "</div><script src=a.js></script>",
+        "<title>Contact</title><body><div id=main><p>Call 555 0100.</p></div><script src=a.js></script>",
+        f"<title>Index of /terms</title><body><h1>Index of /terms</h1>{LONG}",
+        "<title>Not found errors</title><body><h1>Not found errors</h1><pre>raise NotFound()</pre>",
+        "<title>۴۰۴ روز در راه</title><body><h1>۴۰۴ روز در راه</h1>" + "<p>ما از شهر به شهر رفتیم و آب را دیدیم.</p>" * 12,
+    ],
+)
+def test_pages_that_only_mention_it_are_content(html: str) -> None:
+    assert isinstance(read(html), Document)
+
+
+def test_a_shell_with_a_product_is_content() -> None:
+    data = '{"@context": "https://schema.org", "@type": "Product", "name": "Drip 4"}'
+    html = f'<title>App</title><script type="application/ld+json">{data}</script><div id=root></div><script src=a.js>'
+    found = read(html)
+    assert isinstance(found, Document)
+    assert [fact.title for fact in found.facts] == ["Drip 4"]
