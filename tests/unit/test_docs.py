@@ -1,0 +1,52 @@
+"""What the documentation says about names, defaults and files is what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from include.gleaner.params import INGEST_FORM
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+
+
+def test_the_table_of_dags_is_current() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", README, re.MULTILINE)) - set(INGEST_FORM)
+    assert listed == {path.stem for path in (ROOT / "dags").glob("*.py")}
+
+
+def test_the_table_of_params_is_current() -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]*) \| ", README, re.MULTILINE)
+    told = {name: default.strip().strip("`") for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+    for name, field in INGEST_FORM.items():
+        assert told[name] == (json.dumps(field["default"]) if "default" in field else ""), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for document in DOCUMENTS:
+        for line in re.findall(r"^make ([a-z -]+)", (ROOT / document).read_text("utf-8"), re.MULTILINE):
+            assert set(line.split()) <= targets, line
+
+
+def test_the_repository_names_no_machine() -> None:
+    """No absolute home folders, no registry hosts, no keys."""
+    wrong = re.compile(r"/home/\w+/|/Users/\w+/|/root/|\bpypi\.org\b|files\.pythonhosted|sk-[A-Za-z0-9]{20}")
+    for path in ROOT.rglob("*"):
+        inside = path.relative_to(ROOT)
+        if path.suffix in {".py", ".md", ".sql", ".txt", ".in", ".toml", ".html"} and inside.parts[0] not in {
+            ".venv", ".gleaner", "tests",
+        }:  # fmt: skip
+            assert not wrong.search(path.read_text("utf-8")), inside
