@@ -49,9 +49,8 @@ class CrawlPolicy:
 class ChunkPolicy:
     """How a document is cut."""
 
-    max_tokens: int = 500  # of the text that is embedded, breadcrumb included
+    max_tokens: int = 500  # of cl100k_base, in the text that is embedded, breadcrumb included
     overlap_percent: int = 0  # of max_tokens, in whole sentences
-    encoding: str = "cl100k_base"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import takewhile
 
 from include.gleaner.models import Block, Document, NotContent, Snapshot
 from include.gleaner.process.document import read_document
@@ -31,9 +32,12 @@ def blocks_of(page: Document) -> list[Block]:
 
 
 def text_of(page: Document) -> str:
-    """Headings and blocks, one under the other."""
+    """Headings and blocks, one under the other, each heading once."""
     lines: list[str] = []
+    before: tuple[str, ...] = ()
     for section in page.sections:
-        lines += [section.path[-1]] if section.path else []
-        lines += [block.text for block in section.blocks]
+        pairs = zip(before, section.path[:-1], strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        lines += [*section.path[shared:], *(block.text for block in section.blocks)]
+        before = section.path
     return "\n".join(lines)

@@ -21,7 +21,7 @@ def test_the_table_of_dags_is_current() -> None:
 
 
 def test_the_table_of_params_is_current() -> None:
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]*) \| ", README, re.MULTILINE)
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|([^|]*)\| ", README, re.MULTILINE)
     told = {name: default.strip().strip("`") for names, default in rows for name in re.findall(r"`(\w+)`", names)}
     for name, field in INGEST_FORM.items():
         assert told[name] == (json.dumps(field["default"]) if "default" in field else ""), name

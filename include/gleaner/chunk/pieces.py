@@ -19,6 +19,7 @@ LONGEST_SENTENCE: Final = 20_000  # characters that are handed to the sentence s
 
 _GRAPHEME: Final = regex.compile(r"\X")
 _GIANT_RUN: Final = re.compile(rf"\S{{{LONGEST_RUN + 1},}}")
+_DECIMAL_POINT: Final = re.compile(r"\d\.$")
 _TABLE_RULE: Final = re.compile(r"^\|?[\s:|-]*-[\s:|-]*\|?$")
 # Where a sentence that is too long is cut, best place first.
 _CUTS: Final = (
@@ -134,4 +135,12 @@ def _sentences(text: str, language: str) -> list[tuple[str, str]]:
 def _guarded(split: Callable[[str, str], tuple[str, ...]], text: str, language: str) -> tuple[str, ...]:
     """The sentences, or the text whole when the splitter lost or invented something."""
     parts = split(text, language if language != "und" else "en")
-    return parts if "".join("".join(parts).split()) == "".join(text.split()) else (text,)
+    if "".join("".join(parts).split()) != "".join(text.split()):
+        return (text,)
+    whole: list[str] = []
+    for part in parts:
+        if whole and _DECIMAL_POINT.search(whole[-1]) and part[:1].isdigit():
+            whole[-1] += part  # "۳.۵" is one number
+        else:
+            whole.append(part)
+    return tuple(whole)

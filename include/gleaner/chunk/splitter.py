@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from include.gleaner.chunk.pieces import Piece, count_bounded, pieces_of
+from include.gleaner.chunk.tokens import count_tokens
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, Chunk, ChunkType, Document, Fact, Section
 from include.gleaner.text import count_words, fold
@@ -61,7 +62,7 @@ def split(document: Document, policy: ChunkPolicy, page_url: str) -> tuple[Chunk
                     embedded_text=embedded,
                     search_text=fold(f"{breadcrumb}\n{text}", document.language),
                     language=document.language,
-                    token_count=count_bounded(embedded),
+                    token_count=count_tokens(embedded),
                     word_count=count_words(text),
                     metadata=metadata,
                 )

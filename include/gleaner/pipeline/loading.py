@@ -122,7 +122,7 @@ def _vectors(
         vectors.update(fresh)
         refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
         tally.embedded += len(fresh)
-        tally.requests += 1
+        tally.requests += answer.tokens > 0  # what is refused before it is sent is no request
         tally.tokens += answer.tokens
         tally.save(conn)
     return vectors, refused

@@ -122,6 +122,19 @@ def clean(text: str) -> str:
     return "\n".join(line for part in text.split(LINE_BREAK) if (line := display(part)))
 
 
+def nodes_of(root: Tag) -> Iterator[Any]:
+    """Everything inside `root` in document order. Tag.descendants looks for the last one first, however deep it is."""
+    stack: list[Iterator[Any]] = [iter(root.contents)]
+    while stack:
+        for node in stack[-1]:
+            yield node
+            if isinstance(node, Tag) and node.contents:
+                stack.append(iter(node.contents))
+                break
+        else:
+            stack.pop()
+
+
 class Gatherer:
     """Collects the text nodes of one block."""
 

@@ -21,7 +21,7 @@ _LETTERS: Final = {
     "fa": re.compile(r"[پچژگکی]"),
     "ar": re.compile(r"[ةيكىأإؤ]"),
 }
-# Persian typed on an Arabic keyboard has Arabic ي and ك, but these letters are in no Arabic word, and those in few others.
+# Persian typed on an Arabic keyboard has Arabic ي and ك, but these letters are in no Arabic word; those are in most.
 _PERSIAN_ONLY: Final = re.compile(r"[پچژگ]")
 _ARABIC_ONLY: Final = re.compile(r"[ةأإ]")
 _CODE: Final = re.compile(r"[a-z]{2,3}")

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from bs4 import BeautifulSoup, NavigableString, Tag
 
 from include.gleaner.process import markers
-from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text
+from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text, nodes_of
 from include.gleaner.process.preformatted import code_language, code_text
 from include.gleaner.process.tables import is_data_table, table_rows
 
@@ -153,8 +153,10 @@ class _Walk:
 
     def _is_short(self, tag: Tag, limit: int) -> bool:
         """Whether the element's text has at most `limit` characters, white space around its parts not counted."""
+        if self._patience <= 0:
+            return False
         length = seen = 0
-        for seen, node in enumerate(tag.descendants, 1):
+        for seen, node in enumerate(nodes_of(tag), 1):
             if type(node) is NavigableString:
                 length += len(node.strip())
             if length > limit or seen > self._patience:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bs4 import Tag
 
-from include.gleaner.process.inline import inline_text
+from include.gleaner.process.inline import inline_text, nodes_of
 
 _NO_DATA: Final = frozenset(("table", "pre", "h1", "h2", "h3", "h4", "form", "article", "section", "main", "nav"))
 _MAX_SPAN: Final = 50
@@ -27,7 +27,7 @@ def is_data_table(table: Tag) -> bool:
     """Whether the table relates values by row and column: two or more columns, and only text in its cells."""
     if table.attrs.get("role") in ("presentation", "none"):
         return False
-    if table.find(_NO_DATA) is not None:
+    if any(isinstance(node, Tag) and node.name in _NO_DATA for node in nodes_of(table)):
         return False
     rows = list(_rows(table))
     if max((len(cells) for _, cells in rows), default=0) < 2:

@@ -194,3 +194,9 @@ def test_a_section_that_a_fact_repeats_is_stored_once() -> None:
     more = section("Two days. And a night.", path=("Manual", "How long?"))
     assert [chunk.chunk_type for chunk in split(document(same, facts=(fact,)), POLICY, URL)] == ["faq"]
     assert [chunk.chunk_type for chunk in split(document(more, facts=(fact,)), POLICY, URL)] == ["website", "faq"]
+
+
+def test_no_boundary_falls_inside_a_number() -> None:
+    text = " ".join(f"نرخ در سال {number} به ۳.۵ درصد رسید." for number in range(60))
+    chunks = split(replace(document(section(text)), language="fa"), POLICY, URL)
+    assert sum(chunk.full_text.count("۳.۵ درصد") for chunk in chunks) == 60

@@ -7,11 +7,9 @@ from tests.support.documents import document, read, text_of
 
 NAV = "<nav><ul><li><a href='/a'>Shop all things</a><li><a href='/b'>Help centre</a></ul></nav>"
 FOOTER = "<footer><p>© 2026 Brook Ltd. All rights reserved.</p><a href='/imprint'>Imprint</a></footer>"
-COOKIES = (
-    "<div class='cookie-banner' role='dialog'><p>We use cookies to keep your basket.</p><button>Accept all</button></div>"
-)
+COOKIES = "<div class='cookie-banner' role='dialog'><p>We use cookies for your basket.</p><button>Accept</button></div>"
 STORY = "<h1>Pipes</h1>" + "".join(
-    f"<p>Paragraph {number} says how a pipe of so many millimetres is laid in the garden, and why it must not freeze.</p>"
+    f"<p>Paragraph {number} says how a pipe of so many millimetres is laid in the garden, and why it may not freeze</p>"
     for number in range(6)
 )
 
@@ -22,7 +20,7 @@ STORY = "<h1>Pipes</h1>" + "".join(
         f"<body>{COOKIES}<header>{NAV}</header><main>{STORY}</main>{FOOTER}",
         f"<body>{COOKIES}{NAV}{STORY}{FOOTER}",
         f"<body>{NAV}<div class='content'>{STORY}</div>{FOOTER}{COOKIES}",
-        f"<body><div id=wrap><div role=navigation>{NAV[5:-6]}</div>{STORY}<div role=contentinfo>{FOOTER[8:-9]}</div></div>{COOKIES}",
+        f"<div><div role=navigation>{NAV[5:-6]}</div>{STORY}<div role=contentinfo>{FOOTER[8:-9]}</div></div>{COOKIES}",
         f"<body><div class=site-nav>{NAV[5:-6]}</div>{STORY}<div class=site-footer>{FOOTER[8:-9]}</div>{COOKIES}",
         f"<body>{NAV}<aside class=sidebar><h3>Popular</h3><p>Read our other notes.</p></aside>{STORY}{FOOTER}{COOKIES}",
         f"<title>Pipes</title><main>{STORY}</main>{FOOTER}{COOKIES}",  # <head> and <body> may be left out

@@ -20,7 +20,11 @@ FAQ = {
     "@context": "https://schema.org",
     "@type": "FAQPage",
     "mainEntity": [
-        {"@type": "Question", "name": "Is it tight?", "acceptedAnswer": {"@type": "Answer", "text": "Yes: <b>IP65</b>."}},
+        {
+            "@type": "Question",
+            "name": "Is it tight?",
+            "acceptedAnswer": {"@type": "Answer", "text": "Yes: <b>IP65</b>."},
+        },
         {"@type": "Question", "name": "No answer?"},
     ],
 }
@@ -74,7 +78,9 @@ def test_products_and_questions(scripts: list[object]) -> None:
 
 def test_labels_are_in_the_pages_language() -> None:
     head = f'<script type="application/ld+json">{json.dumps(PRODUCT)}</script>'
-    page = document(f"<html lang=fa><head>{head}</head><body><p>این کنترل‌کننده چهار ناحیه را آبیاری می‌کند و ارزان است.</p>")
+    page = document(
+        f"<html lang=fa><head>{head}</head><body><p>این کنترل‌کننده چهار ناحیه را آبیاری می‌کند و ارزان است.</p>"
+    )
     assert "قیمت: 129 EUR" in page.facts[0].text
 
 

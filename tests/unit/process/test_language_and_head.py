@@ -6,7 +6,9 @@ import pytest
 
 from tests.support.documents import document
 
-ENGLISH = "The controller waters the garden in the morning, and it stops as soon as it rains. Batteries last for a season."
+ENGLISH = (
+    "The controller waters the garden in the morning, and it stops as soon as it rains. Batteries last for a season."
+)
 PERSIAN = "کتاب‌ها را می‌خوانیم و دربارهٔ آن‌ها گفت‌وگو می‌کنیم. این کتابخانه هر روز از ساعت نه تا پنج باز است."
 ARABIC = "هذا الكتاب يتحدث عن الحدائق والمياه في المدينة القديمة وكيف يعيش الناس فيها كل يوم."
 ARABIC_KEYS = PERSIAN.replace("ی", "ي").replace("ک", "ك")  # Persian as typed on an Arabic keyboard
@@ -62,7 +64,11 @@ def test_title(head: str, body: str, title: str) -> None:
 
 
 def test_metadata() -> None:
-    record = {"@type": ["NewsArticle", "Thing"], "datePublished": "2026-01-02T03:04:05Z", "author": [{"name": "A. Writer"}]}
+    record = {
+        "@type": ["NewsArticle", "Thing"],
+        "datePublished": "2026-01-02T03:04:05Z",
+        "author": [{"name": "A. Writer"}],
+    }
     page = document(f"""<html><head><title>T</title><link rel="canonical" href="../page?x=1">
         <meta name="description" content=" Two \n words "><meta property="article:modified_time" content="2026-02-03">
         <meta property="og:site_name" content="Brook">

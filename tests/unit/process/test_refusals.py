@@ -6,7 +6,9 @@ from include.gleaner.models import Document, NotContent
 from include.gleaner.process.rules import REASONS
 from tests.support.documents import read
 
-LONG = "<p>The pump stops when the pressure is above four bar for a minute, and starts again when it is below two.</p>" * 8
+LONG = (
+    "<p>The pump stops when the pressure is above four bar for a minute, and starts again when it is below two.</p>" * 8
+)
 FORM = "<form><input name=user><input type=password><button>Sign in</button></form>"
 
 
@@ -14,7 +16,10 @@ FORM = "<form><input name=user><input type=password><button>Sign in</button></fo
     ("reason", "html"),
     [
         ("soft_404", "<title>Page not found - Brook</title><body><h1>Page not found</h1><p>Sorry. Try the search."),
-        ("soft_404", "<title>Brook</title><body><h1>Oops! The page you are looking for could not be found.</h1><p>Home"),
+        (
+            "soft_404",
+            "<title>Brook</title><body><h1>Oops! The page you are looking for could not be found.</h1><p>Home",
+        ),
         ("soft_404", "<title>404 | Brook</title><body><p>There is nothing at this address."),
         ("soft_404", "<title>صفحه یافت نشد | بروک</title><body><h1>صفحه یافت نشد</h1><p>به صفحهٔ اول بروید."),
         ("soft_404", "<title>خطای ۴۰۴</title><body><p>نشانی را بررسی کنید."),
@@ -31,7 +36,10 @@ FORM = "<form><input name=user><input type=password><button>Sign in</button></fo
             "<title>App</title><body><noscript>You need to enable JavaScript to run this app.</noscript>"
             "<div id=x></div><script src=a.js></script>",
         ),
-        ("directory_listing", "<title>Index of /files</title><h1>Index of /files</h1><pre><a href='../'>../</a> a.zip</pre>"),
+        (
+            "directory_listing",
+            "<title>Index of /files</title><h1>Index of /files</h1><pre><a href='../'>../</a> a.zip</pre>",
+        ),
         ("empty", "<title>Brook</title><body><nav><a href=/>Home</a></nav>"),
     ],
 )
@@ -45,8 +53,8 @@ def test_refused_with_its_reason(reason: str, html: str) -> None:
     [
         f"<title>What does 404 not found mean?</title><body><h1>What does 404 not found mean?</h1>{LONG}",
         f"<title>404</title><body><h1>404</h1>{LONG}",
-        "<title>Error 502 on the pump</title><body><h1>Error 502 on the pump</h1><p>The display shows 502 when the sensor "
-        "is not connected. Pull the plug, wait a minute, and connect it again.",
+        "<title>Error 502 on the pump</title><body><h1>Error 502 on the pump</h1><p>The display shows 502 when the "
+        "sensor is not connected. Pull the plug, wait a minute, and connect it again.",
         f"<title>Login</title><body><h1>Login</h1>{LONG}{FORM}",
         "<title>Login</title><body><h1>Login</h1><p>Press the button on the device, then type its code into the app.",
         f"<title>Cookie settings</title><body><h1>Cookie settings</h1>{LONG}{LONG}<form><button>Save</button></form>",
@@ -55,7 +63,8 @@ def test_refused_with_its_reason(reason: str, html: str) -> None:
         "<title>Contact</title><body><div id=main><p>Call 555 0100.</p></div><script src=a.js></script>",
         f"<title>Index of /terms</title><body><h1>Index of /terms</h1>{LONG}",
         "<title>Not found errors</title><body><h1>Not found errors</h1><pre>raise NotFound()</pre>",
-        "<title>۴۰۴ روز در راه</title><body><h1>۴۰۴ روز در راه</h1>" + "<p>ما از شهر به شهر رفتیم و آب را دیدیم.</p>" * 12,
+        "<title>۴۰۴ روز در راه</title><body><h1>۴۰۴ روز در راه</h1>"
+        + "<p>ما از شهر به شهر رفتیم و آب را دیدیم.</p>" * 12,
     ],
 )
 def test_pages_that_only_mention_it_are_content(html: str) -> None:

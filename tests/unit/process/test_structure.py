@@ -40,7 +40,7 @@ def test_lists() -> None:
 
 
 def test_definition_list() -> None:
-    html = "<p>Words:</p><dl><dt>Hose</dt><dd>Carries <i>water</i>.</dd><dd>Is long.</dd><dt>Valve</dt><dd>Stops it.</dd></dl>"
+    html = "<dl><dt>Hose</dt><dd>Carries <i>water</i>.</dd><dd>Is long.</dd><dt>Valve</dt><dd>Stops it.</dd></dl>"
     blocks = [block.text for block in blocks_of(document(html)) if block.kind == "definition"]
     assert "\n".join(blocks) == "Hose\n: Carries water.\n: Is long.\nValve\n: Stops it."
 
@@ -93,7 +93,8 @@ def test_code_is_verbatim(html: str, language: str | None) -> None:
 
 
 def test_code_of_highlighters() -> None:
-    html = """<p>Look:</p><pre><code><span class="line-numbers-rows"><span>1</span></span><div class="line"><span>if</span> a:</div><div
+    html = """<p>Look:</p><pre><code><span class="line-numbers-rows"><span>1</span></span
+        ><div class="line"><span>if</span> a:</div><div
         class="line">    b()</div></code><button class="copy">Copy</button></pre>"""
     assert blocks_of(document(html))[1].text == "if a:\n    b()"
 
@@ -131,7 +132,9 @@ def test_persian_article_is_exactly_the_pages() -> None:
 
 def test_what_is_hidden_or_decoration_is_no_text() -> None:
     html = """<h2>Setup<a class="headerlink" href="#s">¶</a></h2><p>Shown <span style="display: none">one</span>
-        <span hidden>two</span> <span aria-hidden="true">three</span> <span class="sr-only">four</span>and <b>this</b>.</p>
+        <span hidden>two</span>
+        <span aria-hidden="true">three</span>
+        <span class="sr-only">four</span>and <b>this</b>.</p>
         <div style="visibility:hidden"><p>five</p></div><script>six</script><template><p>seven</p></template>
         <p>The end of it all, <kbd>Ctrl</kbd>+<kbd>C</kbd>.</p>"""
     assert text_of(document(html)) == "Setup\nShown and this.\nThe end of it all, Ctrl+C."
