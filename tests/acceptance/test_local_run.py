@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
+
+from tests.support.website import TestWebsite, page
 
 ROOT = Path(__file__).parents[2]
 PR_SET_CHILD_SUBREAPER = 36
@@ -60,7 +63,7 @@ def reap() -> None:
 class Run:
     """A run in its own process; its output is read as it comes."""
 
-    def __init__(self, folder: Path, *arguments: str, terminal: bool = False) -> None:
+    def __init__(self, folder: Path, *arguments: str, terminal: bool = False, **environment: str) -> None:
         self.before = descendants()
         self.output = ""
         command = [sys.executable, "-m", "include.gleaner.local", *(arguments or ("run",)), "--folder", str(folder)]
@@ -69,8 +72,9 @@ class Run:
         else:
             reader, writer = os.pipe()
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True
-        )
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True,
+            env=os.environ | environment,
+        )  # fmt: skip
         os.close(writer)
         self._reader = threading.Thread(target=self._read, args=(reader,), daemon=True)
         self._reader.start()
@@ -150,6 +154,35 @@ def test_a_second_run_on_a_terminal_costs_nothing_and_says_that_data_was_reused(
     assert "The data of the last run was reused" in plain
     assert re.search(r"This run\s+0 chunks created, 0 updated, 0 unchanged, 0 deleted", plain)
     assert re.search(r"Vectors\s+0 computed", plain)
+
+
+def test_any_website_for_any_tenant(folder: Path) -> None:
+    names = [f"page{number}" for number in range(9)]
+    with TestWebsite() as site:
+        site.routes = {"/": page("The home page of a company that sells apples.", *[f"/{name}" for name in names])}
+        site.routes |= {f"/{name}": page(f"What {name} says about apples is said nowhere else.") for name in names}
+        arguments = ("run", "--url", site.url, "--tenant", "acme", "--max-pages", "4")
+        run = Run(folder, *arguments, GLEANER_LOCAL_HOSTS=site.host)
+        assert run.end() == 0, run.output
+    assert re.search(r"Crawl\s+partial \(max_pages\): 10 pages found, 4 asked for", run.output)
+    assert re.search(r"Chunks stored\s+4 website", run.output)
+    assert run.output.count("Search: ") == 3
+    assert "nothing found" not in run.output
+
+
+def test_up_stays_up_until_it_is_told_to_end(folder: Path) -> None:
+    up = Run(folder, "up")
+    up.wait_for("Ctrl-C ends all of it")
+    urls = re.findall(r"http://127\.0\.0\.1:\d+", up.output)
+    for url, sign in zip(urls, ("Airflow", "Brook"), strict=True):
+        assert sign in requests.get(url, timeout=10).text
+    password = re.search(r'"admin": "(.+)"', (folder / "airflow" / "passwords.json").read_text("utf-8"))
+    assert password is not None
+    token = requests.post(f"{urls[0]}/auth/token", json={"username": "admin", "password": password[1]}, timeout=10)
+    assert token.status_code == 201
+    assert up.process.poll() is None
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 130
 
 
 def test_two_runs_do_not_share_a_folder(folder: Path) -> None:

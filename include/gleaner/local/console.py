@@ -107,14 +107,14 @@ class _Pace:
     """Pages per second, and the seconds left at that pace."""
 
     def __init__(self) -> None:
-        self._began: tuple[str, float, int] | None = None
+        self._began: tuple[str, float, float] | None = None
 
     def of(self, progress: RunProgress) -> tuple[float, float] | None:
         """(pages/s, seconds left) of the stage that is under way; None while it cannot be told."""
         crawling = progress.planned is None
         stage = "crawl" if crawling else "load"
-        done = progress.fetched if crawling else progress.loaded
         total = progress.found if crawling else progress.planned or 0
+        done = progress.fetched if crawling else progress.work * total
         now = time.monotonic()
         if self._began is None or self._began[0] != stage:
             self._began = (stage, now, done)

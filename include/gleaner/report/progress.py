@@ -28,12 +28,19 @@ class Progress:
         if self.planned is None:
             # The frontier grows while it is worked off, so a crawl alone never claims its whole third.
             return 0.3 * self.fetched / self.found if self.found else 0.0
+        return (1 + 2 * self.work) / 3
+
+    @property
+    def work(self) -> float:
+        """0 to 1: how much of the planned pages' processing and loading is done; 0 while there is no plan."""
+        if self.planned is None:
+            return 0.0
         if not self.planned:
             return 1.0
         embedding = self.embedded / self.chunked if self.chunked else 0.0
         # Embedding is most of the load: it counts before the pages are in.
         load = max(self.loaded / self.planned, 0.9 * embedding * min(1.0, self.processed / self.planned))
-        return 1 / 3 + self.processed / self.planned / 3 + load / 3
+        return (self.processed / self.planned + load) / 2
 
 
 def read_progress(conn: psycopg.Connection, tenant_id: str, run_id: str) -> Progress:
