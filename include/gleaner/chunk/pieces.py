@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -19,13 +19,13 @@ LONGEST_SENTENCE: Final = 20_000  # characters that are handed to the sentence s
 
 _GRAPHEME: Final = regex.compile(r"\X")
 _GIANT_RUN: Final = re.compile(rf"\S{{{LONGEST_RUN + 1},}}")
-_DECIMAL_POINT: Final = re.compile(r"\d\.$")
 _TABLE_RULE: Final = re.compile(r"^\|?[\s:|-]*-[\s:|-]*\|?$")
+_DECIMAL_END: Final = re.compile(r"\d[.,٫٬]$")
 # Where a sentence that is too long is cut, best place first.
 _CUTS: Final = (
     re.compile(r"\n+"),
     re.compile(r"(?<=[.!?؟۔。！？])\s+"),
-    re.compile(r"(?<=[,;:،؛、，；])\s*"),
+    re.compile(r"(?<=[,;:،؛])\s+|(?<=[、，；])\s*"),  # "10,000" is one word
     re.compile(r"\s+"),
 )
 
@@ -73,6 +73,11 @@ def fitting(text: str, budget: int) -> list[str]:
     return fitting(text[:at], budget) + fitting(text[at:], budget)
 
 
+def graphemes(text: str) -> list[str]:
+    """Letters as readers see them: with their marks, emoji sequences whole."""
+    return _GRAPHEME.findall(text)
+
+
 def count_bounded(text: str) -> int:
     """Tokens of `text`, exact but for giant runs without white space: those are counted in parts, so never too few."""
     if len(text) <= LONGEST_RUN or not _GIANT_RUN.search(text):
@@ -114,33 +119,29 @@ def _rows(text: str, budget: int) -> Iterator[Piece]:
         yield piece if number == 0 else replace(piece, lead=lead)
 
 
-@lru_cache(maxsize=4_096)
-def _split_sentences(text: str, language: str) -> tuple[str, ...]:
-    return tuple(part for part in segment(language, text) if part.strip())
-
-
 def _sentences(text: str, language: str) -> list[tuple[str, str]]:
-    """Sentences with the white space that joins them to the one before."""
+    """Sentences, each with the white space that stands before it."""
     found: list[tuple[str, str]] = []
     for line in text.split("\n"):
+        glue = "\n"
         for start in range(0, len(line), LONGEST_SENTENCE):
-            part = line[start : start + LONGEST_SENTENCE]
-            for number, sentence in enumerate(_guarded(_split_sentences, part, language)):
-                inside = start == 0 or part[:1].isspace() or line[start - 1].isspace()
-                glue = (" " if inside else "") if number or start else "\n"
-                found.append((sentence.strip(), glue))
+            for sentence in _split_sentences(line[start : start + LONGEST_SENTENCE], language):
+                body = sentence.strip()
+                if body:
+                    found.append((body, glue + sentence[: len(sentence) - len(sentence.lstrip())]))
+                    glue = ""
+                glue += sentence[len(sentence.rstrip()) :] if body else sentence
     return found
 
 
-def _guarded(split: Callable[[str, str], tuple[str, ...]], text: str, language: str) -> tuple[str, ...]:
-    """The sentences, or the text whole when the splitter lost or invented something."""
-    parts = split(text, language if language != "und" else "en")
-    if "".join("".join(parts).split()) != "".join(text.split()):
-        return (text,)
-    whole: list[str] = []
-    for part in parts:
-        if whole and _DECIMAL_POINT.search(whole[-1]) and part[:1].isdigit():
-            whole[-1] += part  # "۳.۵" is one number
+@lru_cache(maxsize=4_096)
+def _split_sentences(text: str, language: str) -> tuple[str, ...]:
+    """`text` in sentences, nothing added and nothing lost; whole when the splitter does either."""
+    parts: list[str] = []
+    for part in segment(language if language != "und" else "en", text):
+        # The splitter takes the point in "۳.۵" for a full stop.
+        if parts and _DECIMAL_END.search(parts[-1]) and part[:1].isdecimal():
+            parts[-1] += part
         else:
-            whole.append(part)
-    return tuple(whole)
+            parts.append(part)
+    return tuple(parts) if "".join(parts) == text else (text,)

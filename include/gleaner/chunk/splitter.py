@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from include.gleaner.chunk.pieces import Piece, count_bounded, pieces_of
+from include.gleaner.chunk.pieces import Piece, count_bounded, fitting, graphemes, pieces_of
 from include.gleaner.chunk.tokens import count_tokens
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, Chunk, ChunkType, Document, Fact, Section
@@ -114,15 +114,18 @@ def _letters(text: str) -> str:
 def _with_headings(sections: Sequence[Section]) -> Iterator[Section]:
     """Sections with text. A heading that has none, and no section below it, becomes a line of the next section."""
     lost: list[str] = []
-    for number, section in enumerate(sections):
+    following: list[tuple[str, ...]] = [()]  # per section, from the last: the path of the next one that has text
+    for section in reversed(sections):
+        following.append(section.path if section.blocks else following[-1])
+    for section, below in zip(sections, reversed(following[:-1]), strict=True):
         if section.blocks:
             blocks = (*(Block(kind="paragraph", text=text) for text in lost), *section.blocks)
             lost = []
             yield Section(path=section.path, blocks=blocks)
             continue
-        below = sections[number + 1].path if number + 1 < len(sections) else ()
-        if section.path and below[: len(section.path)] != section.path:
-            lost.append(section.path[-1])
+        for level, heading in enumerate(section.path):
+            if below[: level + 1] != section.path[: level + 1] and heading not in lost:
+                lost.append(heading)
     if lost:
         yield Section(path=(), blocks=tuple(Block(kind="paragraph", text=text) for text in lost))
 
@@ -181,12 +184,15 @@ def _fitted(pieces: Sequence[Piece], short: str, limit: int) -> Iterator[str]:
     text = _joined(pieces)
     if not text.strip():
         return
-    if len(pieces) > 1 and count_bounded(_embedded(short, text)) > limit:
+    tokens = count_tokens(_embedded(short, text))
+    if tokens <= limit:
+        yield text
+    elif len(pieces) > 1:
         half = len(pieces) // 2
         yield from _fitted(pieces[:half], short, limit)
         yield from _fitted(pieces[half:], short, limit)
-        return
-    yield text
+    else:
+        yield from fitting(text, count_bounded(text) - (tokens - limit))
 
 
 def _joined(pieces: Sequence[Piece]) -> str:
@@ -217,10 +223,10 @@ def _shortened(path: Sequence[str], budget: int) -> str:
     text = SEPARATOR.join(parts)
     if count_bounded(text) <= budget:
         return text
-    each = [part[: budget * 2] for part in parts]
-    while count_bounded(text := SEPARATOR.join(each)) > budget:
-        each = [part[: len(part) * 3 // 4].rstrip() for part in each]
-    return text
+    letters = [graphemes(part[: budget * 8])[: budget * 2] for part in parts]
+    while count_bounded(text := SEPARATOR.join("".join(part).rstrip() for part in letters)) > budget and any(letters):
+        letters = [part[: len(part) * 3 // 4] for part in letters]
+    return text if any(letters) else ""
 
 
 def _chooses(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from typing import Final
 
@@ -117,7 +118,18 @@ def _not_html(body: bytes, content_type: str) -> str:
         rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)\b", body[:1024], re.I
     ):
         return media[:100]
-    return ""
+    return "JSON" if _is_json(body) else ""
+
+
+def _is_json(body: bytes) -> bool:
+    """An answer of an API that calls itself HTML."""
+    if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
+        return False
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _media_type(content_type: str) -> str:

@@ -200,3 +200,25 @@ def test_no_boundary_falls_inside_a_number() -> None:
     text = " ".join(f"نرخ در سال {number} به ۳.۵ درصد رسید." for number in range(60))
     chunks = split(replace(document(section(text)), language="fa"), POLICY, URL)
     assert sum(chunk.full_text.count("۳.۵ درصد") for chunk in chunks) == 60
+
+
+def test_sentences_without_spaces_between_them_gain_none() -> None:
+    text = "".join(f"これは第{number}の文です。" for number in range(80))
+    chunks = split(replace(document(section(text)), language="ja"), POLICY, URL)
+    assert "".join(chunk.full_text for chunk in chunks) == text
+
+
+def test_a_number_with_separators_stays_whole() -> None:
+    text = " ".join(f"code {number},{number}00" for number in range(100, 400))
+    found = " ".join(chunk.full_text for chunk in split(document(section(text)), POLICY, URL))
+    assert found.split() == text.split()
+
+
+def test_every_heading_of_an_empty_branch_is_kept() -> None:
+    empty = Section(path=("Manual", "Parent", "Child"), blocks=())
+    text = " ".join(
+        f"{chunk.section_title} {chunk.full_text}"
+        for chunk in split(document(empty, section("Text.", path=("Manual", "Other"))), POLICY, URL)
+    )
+    assert "Parent" in text
+    assert "Child" in text

@@ -126,3 +126,9 @@ def test_comments_without_end_before_the_root_take_no_time() -> None:
     # Doubled with each comment once: 30 of them took hours.
     body = b"<!-- -->" * 500 + b"<p>x"
     assert decode(body, "text/html") == body.decode()
+
+
+@pytest.mark.parametrize("body", [b'{"error": "not found"}', b' [1, {"a": "<p>text</p>"}]\n'])
+def test_json_that_calls_itself_html_is_no_page(body: bytes) -> None:
+    assert decode(body, "text/html") == NotContent(reason="not_html", detail="JSON")
+    assert isinstance(decode(b"{{ title }} " + body, "text/html"), str)
