@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from include.gleaner.report.progress import Progress as RunProgress
 
@@ -67,27 +69,37 @@ def follow(url: str) -> Iterator[Follower]:
     if not console.is_terminal:
         yield _Lines()
         return
-    with Progress(
+    with _TwoLines(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TextColumn(escape(url)),
         console=console,
         transient=True,
     ) as bar:
-        yield _Bar(bar, url)
+        yield _Bar(bar)
+
+
+class _TwoLines(Progress):
+    """The bar, and below it the state in words, which would not fit beside it."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Called by rich at each refresh."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(textwrap.fill(task.description, max(console.width - 2, 20), initial_indent="  "))
 
 
 class _Bar:
-    def __init__(self, bar: Progress, url: str) -> None:
+    def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._task = bar.add_task(escape(url), total=1.0)
+        self._task = bar.add_task("", total=1.0)
         self._pace = _Pace()
 
     def show(self, progress: RunProgress) -> None:
         text = describe(progress, self._pace.of(progress))
-        self._bar.update(self._task, completed=progress.share, description=escape(text))
+        self._bar.update(self._task, completed=progress.share, description=text)
 
 
 class _Lines:
