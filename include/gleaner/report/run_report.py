@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import psycopg
 
 from include.gleaner.sql import queries
+
+STAGES: Final = ("crawl", "process", "load")
 
 
 def read_report(conn: psycopg.Connection, tenant_id: str, run_id: str) -> dict[str, Any] | None:
@@ -45,7 +47,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "Vectors",
         (f"{work['embedded']} computed with {report['model']} in {work['requests']} calls, {work['reused']} reused"),
     )
-    yield "Seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["seconds"].items())
+    seconds = report["seconds"]
+    yield "Seconds", ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in STAGES if stage in seconds)
     if report["retired"]["retired"] or report["retired"]["held_back"]:
         retired = report["retired"]
         yield "Retired", f"{retired['retired']} pages, {retired['held_back']} held back by the delete brake"

@@ -23,4 +23,4 @@ SELECT heading FROM (
     FROM gleaner.tenant_knowledge k
     JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
     WHERE k.tenant_id = %(tenant_id)s AND k.section_title <> ''
-    GROUP BY 1 ORDER BY 2 LIMIT 3) AS some
+    GROUP BY 1 ORDER BY 2 LIMIT 3) AS found
