@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     interrupts.install()
+    # The local model's graph is built once per folder, and goes with it.
+    os.environ.setdefault("GLEANER_CACHE_DIR", str(folder / "cache"))
     try:
         if options.action == "clean":
             clean(folder)

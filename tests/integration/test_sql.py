@@ -1,0 +1,40 @@
+"""Every named query is one that Postgres understands against today's schema, and names its tenant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from include.gleaner.sql import queries
+
+FOLDER = Path(__file__).parents[2] / "include/gleaner/sql"
+FILES = sorted(path.stem for path in FOLDER.glob("*.sql") if path.stem != "schema")
+ALL = [(file, name) for file in FILES for name in queries(file)]
+# Only statements of these kinds have a plan; the others are run by the tests of their stage.
+PLANNED = re.compile(r"^\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
+WITHOUT_TENANT = {"migrate"}  # the schema belongs to nobody
+
+
+@pytest.mark.parametrize(("file", "name"), ALL, ids=[f"{file}.{name}" for file, name in ALL])
+def test_postgres_can_plan_it(conn: psycopg.Connection, file: str, name: str) -> None:
+    text = queries(file)[name]
+    if file == "load":
+        for staging in ("create_staging", "create_vector_staging"):
+            conn.execute(queries("load")[staging])
+    if not PLANNED.match(text):
+        assert re.match(r"\s*(?:--[^\n]*\n\s*)*(COPY|CREATE)\b", text), (
+            "a kind of statement that this test does not know"
+        )
+        return
+    plan = conn.execute(f"EXPLAIN {re.sub(r'%[(][a-z_]+[)]s', 'NULL', text)}".replace("%%", "%").encode()).fetchall()
+    assert plan
+
+
+@pytest.mark.parametrize(("file", "name"), ALL, ids=[f"{file}.{name}" for file, name in ALL])
+def test_the_tenant_is_in_every_query_of_a_tenants_rows(file: str, name: str) -> None:
+    text = queries(file)[name]
+    if file not in WITHOUT_TENANT and re.search(r"\bgleaner\.\w+", text):
+        assert "%(tenant_id)s" in text
