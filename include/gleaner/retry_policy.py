@@ -12,7 +12,13 @@ RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         # Asking again changes nothing: fail at the first try, whatever `retries` says.
         RetryRule(
-            exception=[errors.RequestError, errors.SetupError, errors.RunFailedError, errors.EmbeddingRefusedError],
+            exception=[
+                errors.RequestError,
+                errors.SetupError,
+                errors.ForbiddenAddressError,
+                errors.RunFailedError,
+                errors.EmbeddingRefusedError,
+            ],
             action=RetryAction.FAIL,
         ),
         # The endpoint asks for patience.

@@ -141,6 +141,7 @@ def test_a_host_on_loopback_that_no_setting_names_is_refused(gleaner: Gleaner) -
     port = gleaner.stack.postgres.port
     run = gleaner.ingest({"tenant": "intruder", "url": f"http://127.0.0.1:{port}/", "delay_seconds": 0})
     assert run.state == "failed"
+    assert [task["try_number"] for task in run.tasks if task["task_id"] == "crawl"] == [1]
     assert gleaner.rows("SELECT state FROM gleaner.crawl_job WHERE tenant_id = 'intruder'") == [("failed",)]
     assert gleaner.rows("SELECT count(*) FROM gleaner.page_snapshot WHERE tenant_id = 'intruder'") == [(0,)]
 

@@ -17,7 +17,7 @@ import pytest
 
 from include.gleaner.config import IngestRequest
 from include.gleaner.crawl.crawler import CrawlOutcome, crawl
-from include.gleaner.errors import StartPageError
+from include.gleaner.errors import CrawlError, ForbiddenAddressError
 from tests.support.website import Reply, TestWebsite, page
 
 ROOT = Path(__file__).parents[2]
@@ -178,8 +178,9 @@ def test_without_its_start_page_a_crawl_fails_and_can_be_tried_again(
     conn: psycopg.Connection, site: TestWebsite, routes: dict[str, Any], reason: str
 ) -> None:
     site.routes = routes
-    with pytest.raises(StartPageError, match=reason):
+    with pytest.raises(CrawlError, match=reason) as caught:
         run(conn, site)
+    assert isinstance(caught.value, ForbiddenAddressError) is (reason == "forbidden_address")
     assert job_row(conn)[0] == "failed"
     site.routes = {"/": page("x", "/y"), "/y": page("y")}
     assert run(conn, site).state == "complete"
@@ -268,6 +269,6 @@ def test_tenants_do_not_see_each_other(conn: psycopg.Connection, site: TestWebsi
 def test_loopback_is_refused_without_the_setting(conn: psycopg.Connection, site: TestWebsite) -> None:
     site.routes = {"/": page("home")}
     request = IngestRequest.from_params({"tenant": "acme", "url": site.url}, {})
-    with pytest.raises(StartPageError, match="forbidden_address"):
+    with pytest.raises(ForbiddenAddressError, match="GLEANER_LOCAL_HOSTS"):
         crawl(conn, tenant_id="acme", request=request, run_id="run-1", pause=lambda _: None)
     assert not site.requests

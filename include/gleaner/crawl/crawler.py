@@ -23,7 +23,7 @@ from include.gleaner.crawl.seeds import SiteRules, read_sitemaps
 from include.gleaner.crawl.throttle import Throttle
 from include.gleaner.crawl.urls import Scope, canonicalize
 from include.gleaner.crawl.visit import visit_page
-from include.gleaner.errors import InvalidParamError, StartPageError
+from include.gleaner.errors import CrawlError, ForbiddenAddressError, InvalidParamError, StartPageError
 from include.gleaner.models import source_id_of
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,9 @@ def crawl(
 ) -> CrawlOutcome:
     """Fetch what is new or changed of the site; a crawl of this run that is over already is not done again.
 
-    `conn` is in autocommit mode. Raises StartPageError when the start page cannot be had; the job is `failed` then, and
-    nothing that is stored is touched. Raises InvalidParamError for an address that is none.
+    `conn` is in autocommit mode. Raises StartPageError when the start page cannot be had, ForbiddenAddressError when it
+    is not on the public internet; the job is `failed` then, and nothing that is stored is touched. Raises
+    InvalidParamError for an address that is none.
     """
     root = canonicalize(request.url)
     if root is None:
@@ -94,6 +95,13 @@ def scope_of(frontier: Frontier, request: IngestRequest) -> Scope:
     return scope
 
 
+def _forbidden(url: str) -> ForbiddenAddressError:
+    return ForbiddenAddressError(
+        f"{url} does not lead to the public internet (forbidden_address); a host on this machine has to be named in "
+        "GLEANER_LOCAL_HOSTS"
+    )
+
+
 class _Crawl:
     """The state of one crawl while it runs."""
 
@@ -125,7 +133,7 @@ class _Crawl:
             self._spent = self._frontier.count_spent()
             while due := self._next_wave():
                 self._fetch(due)
-        except StartPageError as error:
+        except CrawlError as error:
             self._frontier.close_job("failed", [str(error)])
             raise
         if faults := self._frontier.count_faults():
@@ -137,6 +145,8 @@ class _Crawl:
     def _seed(self) -> None:
         """The start page and the sitemaps' pages. Done again after a kill: what is known then stays as it is."""
         rules = self._rules.of(self._start)
+        if rules is None and self._rules.fault_of(self._start) == "forbidden_address":
+            raise _forbidden(self._start)
         if rules is None:
             raise StartPageError(
                 f"robots.txt of {self._start} cannot be read ({self._rules.fault_of(self._start)}), "
@@ -213,6 +223,8 @@ class _Crawl:
         self._visited_here += len(settled)
         self._spent += sum(1 for visit in settled if visit.reason not in FREE_REASONS)
         for visit in settled:
+            if visit.page.url in self._root_chain and visit.reason == "forbidden_address":
+                raise _forbidden(visit.page.url)
             if visit.page.url in self._root_chain and visit.kind in ("fault", "missing"):
                 raise StartPageError(f"the start page {visit.page.url} cannot be fetched: {visit.reason}")
             if visit.page.url in self._root_chain and visit.kind == "skipped" and visit.reason in (
