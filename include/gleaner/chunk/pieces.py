@@ -46,7 +46,9 @@ def pieces_of(block: Block, language: str, budget: int) -> Iterator[Piece]:
     """The pieces of a block, in order, none with more than `budget` tokens (its lead included)."""
     if block.kind == "table":
         yield from _rows(block.text, budget)
-    elif block.kind in ("code", "list", "definition"):
+    elif block.kind == "definition":
+        yield from _pieces([(part, "\n") for part in _definitions(block.text)], budget)
+    elif block.kind in ("code", "list"):
         yield from _pieces([(line, "\n") for line in block.text.split("\n")], budget)
     else:
         yield from _pieces(_sentences(block.text, language), budget, is_prose=True)
@@ -104,6 +106,17 @@ def _pieces(parts: list[tuple[str, str]], budget: int, *, is_prose: bool = False
                 text=text, glue=joint, tokens=count_bounded(joint + text), starts_block=first, is_prose=is_prose
             )
             first = False
+
+
+def _definitions(text: str) -> list[str]:
+    """Each term together with the first line that explains it: a boundary between the two would orphan both."""
+    parts: list[str] = []
+    for line in text.split("\n"):
+        if parts and line.startswith(": ") and "\n" not in parts[-1] and not parts[-1].startswith((": ", "  ")):
+            parts[-1] += f"\n{line}"
+        else:
+            parts.append(line)
+    return parts
 
 
 def _rows(text: str, budget: int) -> Iterator[Piece]:

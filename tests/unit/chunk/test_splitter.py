@@ -222,3 +222,11 @@ def test_every_heading_of_an_empty_branch_is_kept() -> None:
     )
     assert "Parent" in text
     assert "Child" in text
+
+
+def test_a_term_stays_with_its_definition() -> None:
+    terms = [f"--option-{number}\n: What option {number} does, in a sentence of some length." for number in range(40)]
+    chunks = split(document(section("\n".join(terms), kind="definition")), POLICY, URL)
+    assert len(chunks) > 4
+    assert all(chunk.full_text.startswith("--option-") for chunk in chunks)
+    assert "\n".join(chunk.full_text for chunk in chunks) == "\n".join(terms)
