@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import random
+import re
+import socket
+import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import Cookie, DefaultCookiePolicy
@@ -23,6 +27,8 @@ from include.gleaner.errors import ForbiddenAddressError
 ACCEPT: Final = "text/html,application/xhtml+xml;q=0.9,text/plain;q=0.5,*/*;q=0.1"
 PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain", "application/xml", "text/xml", ""})
 RETRY_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "identity"})
+LONGEST_HEADER: Final = 1_000  # characters that are kept of one
 LONGEST_WAIT_SECONDS: Final = 30.0  # between two attempts, whatever Retry-After says
 _PIECE: Final = 16 * 1024  # of the wire; what decompresses from it is bounded too
 
@@ -83,11 +89,18 @@ class Client:
         self._deadlines.close()
 
     def fetch(
-        self, url: str, *, etag: str | None = None, last_modified: str | None = None, any_type: bool = False
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        last_modified: str | None = None,
+        any_type: bool = False,
+        cut_at: int | None = None,
     ) -> Answer:
         """GET `url`; never raises for what a server does.
 
-        A body is read only from a 200 that may be a page (or from any 200 with `any_type`).
+        A body is read only from a 200 that may be a page (or from any 200 with `any_type`), and with `cut_at` only so
+        many bytes of it.
         """
         headers = {}
         if etag:
@@ -95,13 +108,15 @@ class Client:
         if last_modified:
             headers["If-Modified-Since"] = last_modified
         for attempt in range(1, self._policy.attempts + 1):
-            answer, wait = self._try(url, headers, any_type, attempt)
+            answer, wait = self._try(url, headers, any_type, cut_at, attempt)
             if wait is None or attempt == self._policy.attempts or self._closed.is_set():
                 return answer
             self._pause(wait)
         raise AssertionError("a policy has at least one attempt")
 
-    def _try(self, url: str, headers: dict[str, str], any_type: bool, attempt: int) -> tuple[Answer, float | None]:
+    def _try(
+        self, url: str, headers: dict[str, str], any_type: bool, cut_at: int | None, attempt: int
+    ) -> tuple[Answer, float | None]:
         """One attempt, and the seconds to wait before another, or None when another would not help."""
         backoff = min(LONGEST_WAIT_SECONDS, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load only
         with self._deadlines.within(self._policy.deadline_seconds) as end:
@@ -109,7 +124,7 @@ class Client:
                 with self._session.get(
                     url, headers=headers, timeout=self._policy.timeout_seconds, stream=True, allow_redirects=False
                 ) as response:
-                    answer = self._read(response, any_type, attempt, end)
+                    answer = self._read(response, any_type, cut_at, attempt, end)
             except ForbiddenAddressError:
                 return Answer(fault="forbidden_address", attempts=attempt), None
             except (requests.exceptions.InvalidURL, UnicodeError, ValueError):
@@ -125,14 +140,16 @@ class Client:
             return answer, max(backoff, asked or 0.0)
         return answer, None
 
-    def _read(self, response: requests.Response, any_type: bool, attempt: int, end: float) -> Answer:
+    def _read(
+        self, response: requests.Response, any_type: bool, cut_at: int | None, attempt: int, end: float
+    ) -> Answer:
         status, headers = response.status_code, response.headers
         answer = Answer(
             status=status,
-            content_type=headers.get("Content-Type", ""),
+            content_type=_printable(headers.get("Content-Type")) or "",
             location=_as_sent(headers.get("Location")),
-            etag=headers.get("ETag"),
-            last_modified=headers.get("Last-Modified"),
+            etag=_printable(headers.get("ETag")),
+            last_modified=_printable(headers.get("Last-Modified")),
             robots_tag=headers.get("X-Robots-Tag", ""),
             attempts=attempt,
         )
@@ -141,9 +158,13 @@ class Client:
             return _with(answer, fault=f"http_{status}") if is_fault else answer
         if not any_type and answer.media_type not in PAGE_TYPES:
             return answer  # the caller sees the type; the body is not fetched
+        if not set(re.findall(r"[^\s,]+", headers.get("Content-Encoding", "").lower())) <= ENCODINGS:
+            return _with(answer, fault="bad_encoding")  # not one of those that were asked for
         body = bytearray()
         for piece in response.raw.stream(_PIECE, decode_content=True):
             body += piece
+            if cut_at is not None and len(body) >= cut_at:
+                return _with(answer, body=bytes(body[:cut_at]))
             if len(body) > self._policy.max_body_bytes:
                 return _with(answer, fault="too_large")
             if time.monotonic() > end:
@@ -169,18 +190,49 @@ def _with(answer: Answer, *, fault: str | None = None, body: bytes = b"") -> Ans
 
 def _fault_of(error: Exception) -> str:
     """A reason code; the error's own text may carry addresses and is not passed on."""
-    text = f"{type(error).__name__} {error}"
-    if isinstance(error, requests.exceptions.SSLError) or "CERTIFICATE" in text or "SSL" in text:
-        return "tls"
-    if "NameResolution" in text:
-        return "name_not_found"
-    if isinstance(error, requests.exceptions.Timeout) or "Timeout" in text or "timed out" in text:
-        return "timeout"
-    if "Decode" in text or "decod" in text:
-        return "bad_encoding"
-    if "IncompleteRead" in text or "InvalidChunkLength" in text:
-        return "cut_off"
+    causes = list(_causes(error))
+    for kinds, fault in _FAULTS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return fault
     return "no_connection"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it was made of: libraries wrap in `reason`, in the arguments, or as the cause."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        this = waiting.pop()
+        if isinstance(this, BaseException) and id(this) not in seen:
+            seen.add(id(this))
+            yield this
+            waiting += [this.__cause__, this.__context__, getattr(this, "reason", None), *this.args]
+
+
+# By type and never by text: the text may hold the address, and the address may hold any word. First match counts.
+_FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
+    ((ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError), "tls"),
+    ((urllib3.exceptions.NameResolutionError, socket.gaierror), "name_not_found"),
+    ((urllib3.exceptions.NewConnectionError, ConnectionRefusedError), "no_connection"),
+    ((requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "timeout"),
+    ((requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError), "bad_encoding"),
+    (
+        (
+            urllib3.exceptions.IncompleteRead,
+            urllib3.exceptions.InvalidChunkLength,
+            http.client.IncompleteRead,
+            requests.exceptions.ChunkedEncodingError,
+        ),
+        "cut_off",
+    ),
+)
+
+
+def _printable(value: str | None) -> str | None:
+    """A header that can be stored and sent back: servers send anything, NUL included."""
+    if value is None:
+        return None
+    return "".join(letter for letter in value if letter.isprintable())[:LONGEST_HEADER] or None
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -32,6 +32,7 @@ WAVE: Final = 1_000  # pages in memory, without their bodies
 FLUSH_VISITS: Final = 20  # what a kill costs at most, beside the requests under way
 FLUSH_SECONDS: Final = 0.5
 LOG_SECONDS: Final = 5.0
+MOST_VISITS_PER_PAGE: Final = 3  # redirects do not count against max_pages, but they end somewhere
 FREE_REASONS: Final = frozenset({"redirect", "redirect_out_of_scope", "robots", "out_of_scope"})  # as in count_spent
 
 
@@ -123,6 +124,7 @@ class _Crawl:
         self._rules = SiteRules(client, self._throttle, policy)
         self._start = scope.root  # every try begins here, and learns anew where it leads
         self._root_chain = {scope.root}
+        self._redirects: dict[str, str] = {}  # of this try
         self._began = self._logged = time.monotonic()
         self._visited_here = 0
         self._spent = 0
@@ -162,11 +164,17 @@ class _Crawl:
         listed = read_sitemaps(self._client, self._throttle, rules, self._start)
         if listed.faults:
             self._note(f"{listed.faults} sitemaps could not be read")
+        pages = sorted((-priority, url) for url, priority in listed.pages if self._scope.allows(url))
+        if len(pages) > self._policy.max_pages:
+            self._note("max_pages")
         self._frontier.discover(
-            [Found(url=url, depth=1, priority=priority) for url, priority in listed.pages if self._scope.allows(url)]
+            [Found(url=url, depth=1, priority=-rank) for rank, url in pages[: self._policy.max_pages]]
         )
 
     def _next_wave(self) -> list[Due]:
+        if self._visited_here >= MOST_VISITS_PER_PAGE * self._policy.max_pages + WAVE // 10:
+            self._note("too many redirects")
+            return []
         left = self._policy.max_pages - self._spent
         if left <= 0:
             if self._frontier.count_frontier():
@@ -243,15 +251,25 @@ class _Crawl:
             if page.url in self._root_chain:
                 self._root_chain.add(target)
                 self._scope = self._scope.moved_to(target)
+            self._redirects[page.url] = target
+            if self._comes_back(page.url):
+                return replace(visit, kind="fault", reason="redirect_loop", alias_of=None)
             if page.hops >= self._policy.max_redirects:
                 return replace(visit, kind="fault", reason="too_many_redirects", alias_of=None)
             if not self._scope.allows(target):
-                return replace(visit, reason="redirect_out_of_scope")
+                return replace(visit, reason="redirect_out_of_scope", alias_of=None)
             return visit
         # A canonical address: believed when it is a page of this source, but not when every page names the start page.
         if target == page.url or not self._scope.allows(target) or target in self._root_chain:
             return replace(visit, reason=None, alias_of=None)
         return visit
+
+    def _comes_back(self, url: str) -> bool:
+        """Whether the redirects from `url` lead to it again."""
+        target = self._redirects.get(url)
+        while target is not None and target != url:
+            target = self._redirects.get(target)
+        return target == url
 
     def _leads_of(self, visit: Visit) -> Iterator[Found]:
         """The addresses in scope that a visit leads to."""
@@ -259,11 +277,13 @@ class _Crawl:
         if visit.alias_of and visit.reason in ("redirect", "canonical"):
             hops = visit.page.hops + 1 if visit.reason == "redirect" else 0
             yield Found(url=visit.alias_of, depth=depth, hops=hops, priority=priority)
-        if visit.truncated:
-            self._note("max_links_per_page")
         links = visit.links
         if visit.kind == "unchanged":
             links = self._frontier.links_of(visit.page)
+            if visit.page.canonical:
+                yield Found(url=visit.page.canonical, depth=depth, priority=priority)
+        if visit.truncated or (visit.kind == "unchanged" and len(links) >= self._policy.max_links_per_page):
+            self._note("max_links_per_page")
         inside = [url for url in links if self._scope.allows(url)]
         if depth + 1 > self._policy.max_depth:
             if any(url != visit.page.url for url in inside):

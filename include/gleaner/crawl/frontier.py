@@ -19,6 +19,7 @@ from include.gleaner.models import page_id_of
 from include.gleaner.sql import queries
 
 KEPT_SNAPSHOTS: Final = 5  # per page
+DEADLOCK_ATTEMPTS: Final = 5
 COMPRESSION: Final = 4  # zlib; higher costs much time for little
 
 # A page in one of these states, or skipped for one of these reasons, need not be fetched again if it has not changed.
@@ -51,6 +52,7 @@ class Due:
     last_modified: str | None
     content_hash: bytes | None
     is_current: bool  # what is stored of it still stands when the server says "unchanged"
+    canonical: str | None = None  # the address that its stored content names as the real one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,16 +172,24 @@ class Frontier:
                 content_hash=content_hash,
                 is_current=generation is not None
                 and (state in _KEPT_STATES or (state == "skipped" and reason not in _LOST_REASONS)),
+                canonical=alias if state == "skipped" and reason == "canonical" else None,
             )
-            for page_id, url, depth, hops, state, reason, etag, last_modified, content_hash, generation in rows
+            for page_id, url, depth, hops, state, reason, etag, last_modified, content_hash, generation, alias in rows
         ]
 
     def store(self, visits: Sequence[Visit], found: Sequence[Found]) -> None:
-        """Write visits and what they led to, all or nothing."""
-        with self._conn.transaction():
-            for visit in sorted(visits, key=lambda visit: visit.page.page_id):
-                self._store_visit(visit)
-            self.discover(found)
+        """Write visits and what they led to, all or nothing; again when another crawl of the source was in the way."""
+        for attempt in range(1, DEADLOCK_ATTEMPTS + 1):
+            try:
+                with self._conn.transaction():
+                    for visit in sorted(visits, key=lambda visit: visit.page.page_id):
+                        self._store_visit(visit)
+                    self.discover(found)
+            except psycopg.errors.DeadlockDetected:
+                if attempt == DEADLOCK_ATTEMPTS:
+                    raise
+            else:
+                return
 
     def links_of(self, page: Due) -> tuple[str, ...]:
         """The links of the page's newest stored content."""

@@ -164,7 +164,11 @@ def _connect(connection: HTTPConnection, local_hosts: frozenset[str]) -> socket.
     timeout = connection.timeout if isinstance(connection.timeout, int | float) else 20.0
     problem: OSError | None = None
     for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a kernel without this family
+            problem = error
+            continue
         try:
             sock.settimeout(timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

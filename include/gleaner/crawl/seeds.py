@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from include.gleaner.config import CrawlPolicy
 from include.gleaner.crawl.client import Client
-from include.gleaner.crawl.robots import Robots
+from include.gleaner.crawl.robots import MAX_BYTES, Robots
 from include.gleaner.crawl.sitemap import parse_sitemap
 from include.gleaner.crawl.throttle import Throttle
 from include.gleaner.crawl.urls import canonicalize, origin_of
@@ -48,10 +48,10 @@ class SiteRules:
         address = f"{origin}/robots.txt"
         for _ in range(MAX_ROBOTS_REDIRECTS + 1):
             with self._throttle.turn(urlsplit(address).netloc):
-                answer = self._client.fetch(address, any_type=True)
+                answer = self._client.fetch(address, any_type=True, cut_at=MAX_BYTES)
             status = answer.status or 0
-            if answer.fault == "too_large" or status == 200:
-                if answer.fault and answer.fault != "too_large":
+            if status == 200:
+                if answer.fault:
                     return None, answer.fault
                 rules = Robots.parse(answer.body, url=address, agent=self.agent)
                 if rules.crawl_delay:
@@ -86,8 +86,11 @@ def read_sitemaps(client: Client, throttle: Throttle, rules: Robots, root: str) 
     for _ in range(MAX_SITEMAP_LEVELS):
         deeper: list[str] = []
         for address in level:
-            if address in seen or len(seen) >= MAX_SITEMAP_FILES:
+            if address in seen:
                 continue
+            if len(seen) >= MAX_SITEMAP_FILES:
+                faults += 1
+                break
             seen.add(address)
             with throttle.turn(urlsplit(address).netloc):
                 answer = client.fetch(address, any_type=True)
@@ -95,11 +98,15 @@ def read_sitemaps(client: Client, throttle: Throttle, rules: Robots, root: str) 
             if target:
                 deeper.append(target)
             elif answer.fault:
-                faults += answer.fault not in ("forbidden_address", "invalid_url")
+                # Nobody promised a /sitemap.xml: that a server refuses it says nothing.
+                is_refused = 400 <= (answer.status or 0) < 500 and not rules.sitemaps
+                faults += answer.fault not in ("forbidden_address", "invalid_url") and not is_refused
             elif answer.status == 200:
                 found = parse_sitemap(answer.body, url=address)
                 for url, priority in found.pages:
                     pages.setdefault(url, priority)
                 deeper += found.sitemaps
+                faults += found.is_cut
         level = deeper
+    faults += bool(set(level) - seen)  # deeper than we look
     return Listed(pages=tuple(pages.items()), faults=faults)

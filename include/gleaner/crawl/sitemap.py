@@ -22,6 +22,7 @@ class Sitemap:
 
     pages: tuple[tuple[str, float], ...] = ()
     sitemaps: tuple[str, ...] = ()
+    is_cut: bool = False  # there was more: the file ends in the middle, or has more than the limit
 
 
 def parse_sitemap(body: bytes, *, url: str) -> Sitemap:
@@ -34,8 +35,10 @@ def parse_sitemap(body: bytes, *, url: str) -> Sitemap:
         return _plain(body, url)
     pages: dict[str, float] = {}
     sitemaps: dict[str, None] = {}
+    is_cut = False
     try:
-        for entry in _entries(body):
+        entries, is_cut = _entries(body)
+        for entry in entries:
             address = canonicalize((entry.get("loc") or "").strip(), base=url)
             if not address:
                 continue
@@ -46,11 +49,12 @@ def parse_sitemap(body: bytes, *, url: str) -> Sitemap:
             if len(pages) >= MAX_URLS or len(sitemaps) >= MAX_URLS:
                 break
     except etree.XMLSyntaxError:
-        pass  # cut off or broken: what was read before counts
-    return Sitemap(pages=tuple(pages.items()), sitemaps=tuple(sitemaps))
+        pass  # no XML at all
+    return Sitemap(pages=tuple(pages.items()), sitemaps=tuple(sitemaps), is_cut=is_cut)
 
 
-def _entries(body: bytes) -> list[dict[str, str]]:
+def _entries(body: bytes) -> tuple[list[dict[str, str]], bool]:
+    """The entries, and whether there was more."""
     found: list[dict[str, str]] = []
     parser = etree.iterparse(
         io.BytesIO(body), events=("end",), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False,
@@ -72,7 +76,8 @@ def _entries(body: bytes) -> list[dict[str, str]]:
             break
     if found and any("Premature end" in entry.message for entry in parser.error_log):
         found.pop()  # cut off in the middle of an address, which would then be another one
-    return found
+        return found, True
+    return found, len(found) >= MAX_URLS
 
 
 def _plain(body: bytes, url: str) -> Sitemap:

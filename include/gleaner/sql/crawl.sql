@@ -62,7 +62,7 @@ WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(
 
 -- next_wave --
 -- The frontier's pages that are nearest to the start, in an order that does not depend on time.
-SELECT page_id, url, depth, hops, state, coalesce(reason, ''), etag, last_modified, content_hash, generation
+SELECT page_id, url, depth, hops, state, coalesce(reason, ''), etag, last_modified, content_hash, generation, alias_of
 FROM gleaner.website_page
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(job_id)s
   AND visited_job IS DISTINCT FROM %(job_id)s

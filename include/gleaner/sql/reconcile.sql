@@ -8,10 +8,14 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.missing_
 ORDER BY p.page_id
 
 -- evidence_of_skipped --
--- A page without content that this crawl visited and found unchanged: one more crawl that found nothing here.
+-- A page without content, or one that leads to nothing: one more crawl that found nothing here.
 UPDATE gleaner.website_page
 SET missing_count = missing_count + 1, missing_job = %(job_id)s
-WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND alias_of IS NULL
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped'
+  AND (alias_of IS NULL OR EXISTS (SELECT 1 FROM gleaner.website_page target
+                                   WHERE target.tenant_id = website_page.tenant_id
+                                     AND target.source_id = website_page.source_id
+                                     AND target.url = website_page.alias_of AND target.state = 'gone'))
   AND visited_job = %(job_id)s AND missing_job IS DISTINCT FROM %(job_id)s AND missing_count < 2
 
 -- unreached_pages --
