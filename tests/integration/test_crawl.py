@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 
 from include.gleaner.config import IngestRequest
 from include.gleaner.crawl.crawler import CrawlOutcome, crawl
-from include.gleaner.errors import CrawlError, ForbiddenAddressError
+from include.gleaner.errors import CrawlError, ForbiddenAddressError, StartPageError
 from tests.support.website import Reply, TestWebsite, page
 
 ROOT = Path(__file__).parents[2]
@@ -272,3 +274,84 @@ def test_loopback_is_refused_without_the_setting(conn: psycopg.Connection, site:
     with pytest.raises(ForbiddenAddressError, match="GLEANER_LOCAL_HOSTS"):
         crawl(conn, tenant_id="acme", request=request, run_id="run-1", pause=lambda _: None)
     assert not site.requests
+
+
+def test_the_canonical_page_of_an_unchanged_page_is_found_again(conn: psycopg.Connection, site: TestWebsite) -> None:
+    """It is linked from nowhere else: were it not found, a complete crawl would count it as vanished."""
+    head = f'<link rel="canonical" href="{site.url}p">'
+    site.routes = {"/": page("home", "/p?ref=home"), "/p?ref=home": page("p", head=head), "/p": page("p!", head=head)}
+    run(conn, site, "run-1")
+    assert run(conn, site, "run-2").state == "complete"
+    jobs = "SELECT count(DISTINCT found_job) FROM gleaner.website_page"
+    assert conn.execute(jobs).fetchone() == (1,)
+
+
+def test_a_circle_of_redirects_is_a_fault(conn: psycopg.Connection, site: TestWebsite) -> None:
+    site.routes = {
+        "/": page("home", "/a"),
+        "/a": Reply(status=302, headers={"Location": "/b"}),
+        "/b": Reply(status=302, headers={"Location": "/a"}),
+    }
+    outcome = run(conn, site, "run-1")
+    assert (outcome.state, outcome.failed) == ("partial", 1)
+    site.routes["/"] = Reply(status=302, headers={"Location": "/x"})
+    site.routes["/x"] = Reply(status=302, headers={"Location": "/"})
+    with pytest.raises(StartPageError, match="redirect_loop"):
+        run(conn, site, "run-2")
+
+
+def test_a_cut_sitemap_makes_the_crawl_partial_and_a_refused_one_that_nobody_named_does_not(
+    conn: psycopg.Connection, site: TestWebsite
+) -> None:
+    site.routes = {"/": page("home"), "/sitemap.xml": Reply(status=403)}
+    assert run(conn, site, "run-1").state == "complete"
+    site.routes["/sitemap.xml"] = f"<urlset><url><loc>{site.url}a</loc></url><url><loc>{site.url}b"
+    assert run(conn, site, "run-2").state == "partial"
+    site.routes["/robots.txt"] = f"Sitemap: {site.url}map.xml"
+    site.routes["/map.xml"] = Reply(status=403)
+    assert run(conn, site, "run-3").state == "partial"
+
+
+def test_headers_that_cannot_be_stored_and_encodings_nobody_asked_for(
+    conn: psycopg.Connection, site: TestWebsite
+) -> None:
+    site.routes = {
+        "/": page("home", "/odd", "/br"),
+        "/odd": Reply(body=page("odd"), headers={"ETag": '"a\x00b"', "Last-Modified": "\x01"}),
+        "/br": Reply(body=b"\x8b\x02\x80", headers={"Content-Encoding": "br"}),
+    }
+    run(conn, site)
+    assert states(conn, site)["/odd"] == ("fetched", None)
+    assert states(conn, site)["/br"] == ("failed", "bad_encoding")
+
+
+def test_a_long_sitemap_is_bounded_by_the_limit_of_pages(conn: psycopg.Connection, site: TestWebsite) -> None:
+    entries = "".join(f"<url><loc>{site.url}item/{number}</loc></url>" for number in range(5_000))
+    site.routes = {"/": page("home"), "/sitemap.xml": f"<urlset>{entries}</urlset>"}
+    run(conn, site, max_pages=3)
+    assert conn.execute("SELECT count(*) FROM gleaner.website_page").fetchone() == (4,)
+    assert job_row(conn)[0] == "partial"
+
+
+def test_redirects_do_not_count_as_pages_but_end_somewhere(conn: psycopg.Connection, site: TestWebsite) -> None:
+    moved = {f"/r{number}": Reply(status=301, headers={"Location": "/end"}) for number in range(500)}
+    site.routes = {"/": page("home", *moved), "/end": page("end")} | moved
+    run(conn, site, max_pages=2)
+    assert sum(site.requests.values()) < 200
+    assert job_row(conn)[0] == "partial"
+
+
+def test_crawls_of_one_source_beside_each_other_do_not_lock_each_other_out(
+    knowledge_dsn: str, site: TestWebsite
+) -> None:
+    names = [f"/p{number}" for number in range(80)]
+    chance = random.Random(1)
+    site.routes = {"/": page("home", *names)} | {name: page(name, *chance.sample(names, 80)) for name in names}
+
+    def crawl_once(number: int) -> str:
+        with psycopg.connect(knowledge_dsn, autocommit=True, prepare_threshold=None) as own:
+            return run(own, site, f"run-{number}").state
+
+    for first in (0, 3, 6):
+        with ThreadPoolExecutor(3) as pool:
+            assert set(pool.map(crawl_once, range(first, first + 3))) <= {"complete", "partial"}

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -72,11 +73,17 @@ def test_a_page_is_whole(site: SampleWebsite, path: str) -> None:
     is_persian = path.startswith("/fa/")
     assert (page.get("lang"), page.get("dir")) == (("fa", "rtl") if is_persian else ("en", None))
     assert page.xpath("//link[@rel='canonical']/@href") == [urljoin(site.url, path)]
+    other = site.pages[path].other
+    versions = {("en", path), ("fa", other)} if not is_persian else {("fa", path), ("en", other)}
+    alternates = {(link.get("hreflang"), link.get("href")) for link in page.xpath("//link[@rel='alternate']")}
+    assert alternates == ({(language, urljoin(site.url, there)) for language, there in versions} if other else set())
+    assert not other or site.pages[other].other == path  # the other one knows of this one
     assert page.xpath("count(//nav)") >= 1
     assert page.xpath("count(//footer)") == 1
     assert page.xpath("count(//*[@class='cookie-banner'])") == 1
     assert len(page.xpath("//main//h1")) == (0 if path == EMPTY_PAGE else 1)
-    assert bool(main_text(site, path)) is (path != EMPTY_PAGE)
+    words = len(" ".join(page.find(".//main").itertext()).split())
+    assert words == 0 if path == EMPTY_PAGE else 150 <= words <= 500
 
 
 def test_every_internal_link_leads_somewhere_but_one(site: SampleWebsite) -> None:
@@ -195,6 +202,45 @@ def test_only_pages_are_served_never_files(site: SampleWebsite, target: str) -> 
     assert b"root:" not in body
 
 
+@pytest.mark.parametrize(
+    ("target", "language", "title"), [("/press-kit", "en", "Page not found"), ("/fa/nothing", "fa", "صفحه پیدا نشد")]
+)
+def test_a_missing_page_says_so_in_its_language(site: SampleWebsite, target: str, language: str, title: str) -> None:
+    status, _, body = ask(site, target)
+    page = html.document_fromstring(body.decode())
+    assert (status, page.get("lang"), page.findtext(".//h1")) == (404, language, title)
+    assert page.xpath("//main//a/@href")
+    assert not page.xpath("//link[@rel='canonical']")  # an error is nowhere at home
+
+
+def test_an_address_is_never_written_into_a_page(site: SampleWebsite) -> None:
+    status, _, body = ask(site, '/"><script>alert(1)</script>')
+    assert status == 404
+    assert b"alert" not in body
+
+
+def test_a_target_that_is_none_is_a_bad_request(site: SampleWebsite, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask(site, "http://[", Host="x")[0] == 400
+    assert ask(site, "/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_port_in_use_is_named(site: SampleWebsite) -> None:
+    port = urlsplit(site.url).port or 0
+    with pytest.raises(OSError, match=f"port {port} is in use; free it or name another"):
+        SampleWebsite(port).start()
+    with pytest.raises(OSError, match="99999 is no port"):
+        SampleWebsite(99999).start()
+    second = SampleWebsite(port)
+    second.stop()  # what never started stops too
+    by_hand = [sys.executable, "-m", "include.gleaner.local.website", "--port", str(port)]
+    ended = subprocess.run(
+        by_hand, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"port {port} is in use; free it or name another, 0 for any\n"
+
+
 def test_a_connection_is_kept(site: SampleWebsite) -> None:
     connection = http.client.HTTPConnection(HOST, urlsplit(site.url).port or 0, timeout=10)
     connection.connect()
@@ -207,6 +253,7 @@ def test_a_connection_is_kept(site: SampleWebsite) -> None:
 
 
 def test_stop_frees_the_port_and_ends_kept_connections(capfd: pytest.CaptureFixture[str]) -> None:
+    threads = set(threading.enumerate())
     site = SampleWebsite()
     port = urlsplit(site.start()).port or 0
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
@@ -214,6 +261,7 @@ def test_stop_frees_the_port_and_ends_kept_connections(capfd: pytest.CaptureFixt
     assert connection.getresponse().read()
     kept = connection.sock
     site.stop()
+    assert set(threading.enumerate()) <= threads
     assert kept.recv(1) == b""  # the other end has closed
     connection.close()
     with pytest.raises(ConnectionRefusedError), socket.create_connection((HOST, port), timeout=10):

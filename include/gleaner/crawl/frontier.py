@@ -145,7 +145,7 @@ class Frontier:
                 self._sql["discover"],
                 {
                     **self._key,
-                    "page_ids": [page_id_of(self._tenant_id, self._source_id, item.url) for item in part],
+                    "page_ids": [self._id_of(item.url) for item in part],
                     "urls": [item.url for item in part],
                     "depths": [item.depth for item in part],
                     "hops": [item.hops for item in part],
@@ -182,6 +182,9 @@ class Frontier:
         for attempt in range(1, DEADLOCK_ATTEMPTS + 1):
             try:
                 with self._conn.transaction():
+                    # All rows in one order first: visits and discoveries would else be two orders, and two a deadlock.
+                    pages = {visit.page.page_id for visit in visits} | {self._id_of(item.url) for item in found}
+                    self._conn.execute(self._sql["lock_pages"], {**self._key, "page_ids": sorted(pages)})
                     for visit in sorted(visits, key=lambda visit: visit.page.page_id):
                         self._store_visit(visit)
                     self.discover(found)
@@ -261,6 +264,9 @@ class Frontier:
             },
         )
         self._conn.execute(self._sql["prune_snapshots"], {**key, "keep": KEPT_SNAPSHOTS})
+
+    def _id_of(self, url: str) -> uuid.UUID:
+        return page_id_of(self._tenant_id, self._source_id, url)
 
     def _count(self, query: str) -> int:
         row = self._conn.execute(self._sql[query], self._key).fetchone()

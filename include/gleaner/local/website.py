@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import html
 import json
@@ -30,13 +31,25 @@ from urllib.parse import urlsplit
 HOST: Final = "127.0.0.1"
 SITE: Final = Path(__file__).parent / "site"
 REDIRECTS: Final = {"/old-catalogue": "/catalogue", "/index.html": "/"}
+NOT_FOUND: Final = {
+    "en": (
+        "Page not found",
+        "<p>There is nothing at this address. It may have moved, or the link that led here was mistyped.</p>"
+        '<p><a href="/">Start page</a> · <a href="/catalogue">Catalogue</a> · <a href="/help/">Help</a></p>',
+    ),
+    "fa": (
+        "صفحه پیدا نشد",
+        "<p>در این نشانی چیزی نیست. شاید صفحه جابه‌جا شده یا پیوندی که شما را به اینجا آورد نادرست بوده است.</p>"
+        '<p><a href="/fa/">صفحه نخست</a> · <a href="/fa/help/faq">پرسش‌های پرتکرار</a></p>',
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """One page as it lies under `site/`."""
 
-    path: str
+    path: str  # empty: no address of its own, as for an error
     language: str
     title: str
     description: str
@@ -49,7 +62,7 @@ class Page:
 class SampleWebsite:
     """Serves the sample on loopback, in threads of this process. `port` 0 takes any free one.
 
-    Raises OSError when the port is in use.
+    `start` raises OSError, which names the port, when the port is in use, forbidden or none.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -75,7 +88,13 @@ class SampleWebsite:
         class Handler(_Handler):
             website = site
 
-        self._server = _Server((HOST, self._port), Handler)
+        try:
+            self._server = _Server((HOST, self._port), Handler)
+        except OverflowError:
+            raise OSError(errno.EINVAL, f"{self._port} is no port; name one from 1 to 65535, or 0 for any") from None
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise OSError(error.errno, f"port {self._port} {reason}; free it or name another, 0 for any") from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="sample-website", daemon=True
         )
@@ -119,23 +138,23 @@ class SampleWebsite:
             return 200, "text/plain; charset=utf-8", text.encode()
         if path == "/sitemap.xml":
             return 200, "application/xml; charset=utf-8", self._sitemap()
+        language = "fa" if path.startswith("/fa/") else "en"
+        title, text = NOT_FOUND[language]
         missing = Page(
-            path=path,
-            language="en",
-            title="Page not found",
-            description="",
-            modified=0,
-            content="<h1>Page not found</h1><p>There is nothing at this address.</p><p><a href='/'>Start page</a></p>",
+            path="", language=language, title=title, description="", modified=0, content=f"<h1>{title}</h1>{text}"
         )
         return 404, "text/html; charset=utf-8", self._render(missing)
 
     def _render(self, page: Page) -> bytes:
         layout = Template(_file(f"layout.{page.language}.html"))
         origin = self.url.rstrip("/")
-        links = [f'<link rel="canonical" href="{origin}{page.path}">']
+        links = [f'<link rel="canonical" href="{origin}{page.path}">'] if page.path else []
         if page.other:
-            other = "fa" if page.language == "en" else "en"
-            links.append(f'<link rel="alternate" hreflang="{other}" href="{origin}{page.other}">')
+            versions = {page.language: page.path, "fa" if page.language == "en" else "en": page.other}
+            links += [
+                f'<link rel="alternate" hreflang="{language}" href="{origin}{path}">'
+                for language, path in sorted(versions.items())
+            ]
         if page.data:
             links.append(f'<script type="application/ld+json">{page.data}</script>')
         text = layout.substitute(
@@ -201,7 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def _answer(self, *, with_body: bool) -> None:
-        path = urlsplit(self.path).path
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:  # such as http://[
+            self.send_error(400)
+            return
         self.website.count(path)
         if path in REDIRECTS:
             self._send(301, {"Location": REDIRECTS[path]}, b"", with_body=False)
@@ -270,8 +293,12 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve Gleaner's sample website")
     parser.add_argument("--port", type=int, default=8000)
-    port = parser.parse_args().port
-    with contextlib.suppress(KeyboardInterrupt), SampleWebsite(port) as site:
+    site = SampleWebsite(parser.parse_args().port)
+    try:
+        site.start()
+    except OSError as error:
+        parser.exit(1, f"{error.strerror}\n")
+    with contextlib.suppress(KeyboardInterrupt), site:
         print(site.url, flush=True)  # at once, into a pipe too
         threading.Event().wait()
 

@@ -56,6 +56,10 @@ WHERE p.found_job < excluded.found_job
    OR p.found_job = excluded.found_job
       AND (p.depth > excluded.depth OR p.hops > excluded.hops OR p.priority < excluded.priority)
 
+-- lock_pages --
+SELECT FROM gleaner.website_page
+WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s) ORDER BY page_id FOR UPDATE
+
 -- count_known --
 SELECT count(*) FROM gleaner.website_page
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(job_id)s AND url = ANY(%(urls)s)
