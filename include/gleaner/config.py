@@ -40,7 +40,9 @@ class CrawlPolicy:
     max_links_per_page: int = 2_000
     max_url_length: int = 2_000
     attempts: int = 3  # per URL, for faults worth another try
-    time_budget_seconds: float = 3_000.0  # then the crawl ends `partial`
+    backoff_seconds: float = 1.0  # before the second attempt, and the first delay of a busy site; doubles
+    patience_seconds: float = 120.0  # longest wait for a site that asks for patience; then the crawl ends `partial`
+    time_budget_seconds: float = 3_000.0  # then the crawl ends `partial`, and the next run goes on with it
     user_agent: str = "Gleaner/0.1 (+https://gleaner.example/bot)"
     local_hosts: tuple[str, ...] = ()  # "host:port" that may be crawled although not public; environment only
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ def run(
         {"tenant": "acme", "url": site.url + path, "delay_seconds": 0.0, **params},
         {"GLEANER_LOCAL_HOSTS": site.host},
     )
-    return crawl(conn, tenant_id="acme", request=request, run_id=run_id, pause=lambda _: None)
+    return crawl(conn, tenant_id="acme", request=impatient(request), run_id=run_id)
+
+
+def impatient(request: IngestRequest, **policy: Any) -> IngestRequest:
+    """The same request with waits that a test can bear."""
+    return replace(request, crawl=replace(request.crawl, backoff_seconds=0.02, **policy))
 
 
 def states(conn: psycopg.Connection, site: TestWebsite) -> dict[str, tuple[str, str | None]]:
@@ -262,7 +268,7 @@ def test_tenants_do_not_see_each_other(conn: psycopg.Connection, site: TestWebsi
     site.routes = {"/": page("home")}
     run(conn, site)
     request = IngestRequest.from_params({"tenant": "other", "url": site.url}, {"GLEANER_LOCAL_HOSTS": site.host})
-    crawl(conn, tenant_id="other", request=request, run_id="run-1", pause=lambda _: None)
+    crawl(conn, tenant_id="other", request=request, run_id="run-1")
     rows = conn.execute("SELECT tenant_id, count(DISTINCT page_id) FROM gleaner.website_page GROUP BY 1").fetchall()
     assert sorted(rows) == [("acme", 1), ("other", 1)]
     assert conn.execute("SELECT count(DISTINCT page_id) FROM gleaner.website_page").fetchone() == (2,)
@@ -272,7 +278,7 @@ def test_loopback_is_refused_without_the_setting(conn: psycopg.Connection, site:
     site.routes = {"/": page("home")}
     request = IngestRequest.from_params({"tenant": "acme", "url": site.url}, {})
     with pytest.raises(ForbiddenAddressError, match="GLEANER_LOCAL_HOSTS"):
-        crawl(conn, tenant_id="acme", request=request, run_id="run-1", pause=lambda _: None)
+        crawl(conn, tenant_id="acme", request=request, run_id="run-1")
     assert not site.requests
 
 

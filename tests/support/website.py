@@ -22,7 +22,15 @@ class Reply:
     length: int | None = None  # a Content-Length that lies
 
 
-Route = Reply | str | bytes | Callable[[Mapping[str, str]], "Reply | str | bytes"]
+@dataclass(kw_only=False)
+class Raw:
+    """Bytes instead of HTTP; the connection is closed afterwards. `drip` as in Reply."""
+
+    data: bytes = b""
+    drip: float = 0.0
+
+
+Route = Reply | Raw | str | bytes | Callable[[Mapping[str, str]], "Reply | Raw | str | bytes"]
 
 
 class TestWebsite:
@@ -34,6 +42,8 @@ class TestWebsite:
         self.routes: dict[str, Route] = dict(routes or {})
         self.requests: Counter[str] = Counter()
         self.seen_headers: dict[str, Mapping[str, str]] = {}
+        self.arrivals: list[float] = []  # of every request, on the monotonic clock
+        self.connections = 0
         self.delay = 0.0
         self._lock = threading.Lock()
 
@@ -42,6 +52,12 @@ class TestWebsite:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1
+
+            def setup(self) -> None:
+                super().setup()
+                site.connections += 1
 
             def do_GET(self) -> None:
                 site._answer(self)
@@ -65,15 +81,21 @@ class TestWebsite:
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         with self._lock:
+            self.arrivals.append(time.monotonic())
             self.requests[handler.path] += 1
             self.seen_headers[handler.path] = dict(handler.headers.items())
         if self.delay:
             time.sleep(self.delay)
         route = self.routes.get(handler.path, Reply(status=404, body="<p>nothing here"))
         reply = route(dict(handler.headers.items())) if callable(route) else route
+        if isinstance(reply, Raw):
+            self._send_raw(handler, reply)
+            return
         if not isinstance(reply, Reply):
             reply = Reply(body=reply)
         body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+        if reply.status in (204, 304):
+            body = b""
         try:
             handler.send_response(reply.status)
             headers = {"Content-Type": "text/html; charset=utf-8", **reply.headers}
@@ -92,6 +114,16 @@ class TestWebsite:
             pass
         if reply.length is not None:
             handler.close_connection = True
+
+    def _send_raw(self, handler: BaseHTTPRequestHandler, raw: Raw) -> None:
+        handler.close_connection = True
+        try:
+            for start in range(0, len(raw.data), 10) if raw.drip else (0,):
+                handler.wfile.write(raw.data[start : start + 10] if raw.drip else raw.data)
+                handler.wfile.flush()
+                time.sleep(raw.drip)
+        except OSError:
+            pass
 
 
 def page(text: str, *links: str, head: str = "") -> str:

@@ -14,13 +14,15 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from include.gleaner.config import CrawlPolicy, local_hosts
 from include.gleaner.crawl.client import Client
+from include.gleaner.crawl.fetcher import Fetcher
 from include.gleaner.crawl.frontier import Due, Visit
 from include.gleaner.crawl.seeds import SiteRules
-from include.gleaner.crawl.throttle import Throttle
+from include.gleaner.crawl.throttle import MemoryStore, Throttle
 from include.gleaner.crawl.urls import canonicalize
 from include.gleaner.crawl.visit import visit_page
 
@@ -31,35 +33,43 @@ _STATES: Final = {
     "skipped": "skipped",
     "missing": "gone",
     "fault": "failed",
+    "not_asked": "discovered",
 }
 
 
 def look_at(urls: Sequence[str], policy: CrawlPolicy) -> Iterator[dict[str, Any]]:
     """What a crawl with this policy would make of each address, its redirects followed."""
-    with Client(policy) as client:
-        throttle = Throttle(policy.delay_seconds, policy.concurrency)
-        rules = SiteRules(client, throttle, policy)
+    throttle = Throttle(
+        MemoryStore(),
+        delay=policy.delay_seconds,
+        concurrency=policy.concurrency,
+        first_penalty=policy.backoff_seconds,
+        patience=policy.patience_seconds,
+    )
+    with closing(throttle), Client(policy) as client:
+        fetcher = Fetcher(client, throttle, policy)
+        rules = SiteRules(fetcher, policy)
         for url in urls:
             address = canonicalize(url)
             if address is None:
                 yield {"url": url, "state": "failed", "reason": "invalid_url"}
                 continue
             seen = [address]
-            visit = _visit(address, client, throttle, rules, policy)
+            visit = _visit(address, fetcher, rules, policy)
             while visit.reason == "redirect" and visit.alias_of and len(seen) <= policy.max_redirects:
                 if visit.alias_of in seen:
                     break
                 seen.append(visit.alias_of)
-                visit = _visit(visit.alias_of, client, throttle, rules, policy)
+                visit = _visit(visit.alias_of, fetcher, rules, policy)
             yield _told(url, seen, visit, rules)
 
 
-def _visit(url: str, client: Client, throttle: Throttle, rules: SiteRules, policy: CrawlPolicy) -> Visit:
+def _visit(url: str, fetcher: Fetcher, rules: SiteRules, policy: CrawlPolicy) -> Visit:
     page = Due(
         page_id=uuid.UUID(int=0), url=url, depth=0, hops=0, etag=None, last_modified=None, content_hash=None,
         is_current=False,
     )  # fmt: skip
-    return visit_page(page, client=client, throttle=throttle, rules=rules, policy=policy)
+    return visit_page(page, fetcher=fetcher, rules=rules, policy=policy)
 
 
 def _told(url: str, seen: Sequence[str], visit: Visit, rules: SiteRules) -> dict[str, Any]:

@@ -1,36 +1,34 @@
-"""One fetch: guarded, capped, timed, conditional, tried again where that can help. Redirects are told, not followed."""
+"""One request: guarded, capped, timed, conditional. Redirects are told, not followed; nothing is tried twice here."""
 
 from __future__ import annotations
 
 import http.client
-import random
-import re
 import socket
 import ssl
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from http.cookiejar import Cookie, DefaultCookiePolicy
 from typing import Final, Self
 
 import requests
 import urllib3
 from requests.exceptions import RequestException
+from requests.models import PreparedRequest
+from requests.structures import CaseInsensitiveDict
 
 from include.gleaner.config import CrawlPolicy
-from include.gleaner.crawl.guard import Deadlines, GuardedAdapter
+from include.gleaner.crawl.body import BodyFaultError, read_body
+from include.gleaner.crawl.guard import Deadlines, ForbiddenPortError, GuardedAdapter
 from include.gleaner.errors import ForbiddenAddressError
 
-ACCEPT: Final = "text/html,application/xhtml+xml;q=0.9,text/plain;q=0.5,*/*;q=0.1"
-PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain", "application/xml", "text/xml", ""})
-RETRY_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "identity"})
+ACCEPT: Final = "text/html,application/xhtml+xml;q=0.9,application/xml;q=0.8,text/plain;q=0.5,*/*;q=0.1"
+PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain", ""})
+XML_TYPES: Final = frozenset({"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"})
+SUCCESS: Final = frozenset({200, 203})
+EMPTY: Final = frozenset({204, 205})
 LONGEST_HEADER: Final = 1_000  # characters that are kept of one
-LONGEST_WAIT_SECONDS: Final = 30.0  # between two attempts, whatever Retry-After says
-_PIECE: Final = 16 * 1024  # of the wire; what decompresses from it is bounded too
+LONGEST_DRAIN: Final = 64 * 1024  # bytes of an answer that nobody reads, so that its connection can be used again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +43,7 @@ class Answer:
     etag: str | None = None
     last_modified: str | None = None
     robots_tag: str = ""
+    retry_after: float | None = None  # seconds
     attempts: int = 1
 
     @property
@@ -54,27 +53,16 @@ class Answer:
 
 
 class Client:
-    """Fetches pages of one source; safe to use from several threads. Close it at the end.
+    """Fetches pages; safe to use from several threads. Close it at the end: requests under way then end at once."""
 
-    `pause` waits before another attempt and may be replaced to test without waiting.
-    """
-
-    def __init__(self, policy: CrawlPolicy, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, policy: CrawlPolicy) -> None:
         self._policy = policy
-        self._pause = pause
         self._deadlines = Deadlines()
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxies, no .netrc: nothing of this machine goes to a tenant's site
-        adapter = GuardedAdapter(
+        # The adapter alone, without a session: no cookies, no proxies, no .netrc, no setting of this machine.
+        self._adapter = GuardedAdapter(
             local_hosts=frozenset(policy.local_hosts), deadlines=self._deadlines, pool_size=policy.concurrency
         )
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._session.cookies.set_policy(_NoCookies())
-        self._session.headers.update(
-            {"User-Agent": policy.user_agent, "Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
-        )
-        self._closed = threading.Event()
+        self._headers = {"User-Agent": policy.user_agent, "Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
 
     def __enter__(self) -> Self:
         return self
@@ -83,10 +71,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
-        self._closed.set()
-        self._session.close()
+        """Cut all connections; further requests end as `timeout`."""
         self._deadlines.close()
+        self._adapter.close()
 
     def fetch(
         self,
@@ -96,99 +83,78 @@ class Client:
         last_modified: str | None = None,
         any_type: bool = False,
         cut_at: int | None = None,
+        max_bytes: int | None = None,
     ) -> Answer:
-        """GET `url`; never raises for what a server does.
+        """GET the canonical `url`, once; never raises for what a server does.
 
-        A body is read only from a 200 that may be a page (or from any 200 with `any_type`), and with `cut_at` only so
-        many bytes of it.
+        A body is read only from a success that may be a page or a feed (or from any success with `any_type`), at most
+        `max_bytes` of it (default: the policy's), and with `cut_at` only so many bytes.
         """
-        headers = {}
+        headers = dict(self._headers)
         if etag:
             headers["If-None-Match"] = etag
         if last_modified:
             headers["If-Modified-Since"] = last_modified
-        for attempt in range(1, self._policy.attempts + 1):
-            answer, wait = self._try(url, headers, any_type, cut_at, attempt)
-            if wait is None or attempt == self._policy.attempts or self._closed.is_set():
-                return answer
-            self._pause(wait)
-        raise AssertionError("a policy has at least one attempt")
-
-    def _try(
-        self, url: str, headers: dict[str, str], any_type: bool, cut_at: int | None, attempt: int
-    ) -> tuple[Answer, float | None]:
-        """One attempt, and the seconds to wait before another, or None when another would not help."""
-        backoff = min(LONGEST_WAIT_SECONDS, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load only
+        limit = self._policy.max_body_bytes if max_bytes is None else max_bytes
         with self._deadlines.within(self._policy.deadline_seconds) as end:
             try:
-                with self._session.get(
-                    url, headers=headers, timeout=self._policy.timeout_seconds, stream=True, allow_redirects=False
-                ) as response:
-                    answer = self._read(response, any_type, cut_at, attempt, end)
+                with self._send(url, headers) as response:
+                    answer = _head_of(response.status_code, response.headers)
+                    try:
+                        return self._with_body(answer, response, any_type, limit, cut_at, end)
+                    except BodyFaultError as error:
+                        return replace(answer, fault=error.reason)
+            except ForbiddenPortError:
+                return Answer(fault="forbidden_port")
             except ForbiddenAddressError:
-                return Answer(fault="forbidden_address", attempts=attempt), None
+                return Answer(fault="forbidden_address")
             except (requests.exceptions.InvalidURL, UnicodeError, ValueError):
-                return Answer(fault="invalid_url", attempts=attempt), None
-            except (RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-                late = time.monotonic() >= end
-                fault = "timeout" if late else _fault_of(error)
-                return Answer(fault=fault, attempts=attempt), None if late or fault == "tls" else backoff
-        if answer.status in RETRY_STATUS:
-            asked = _retry_after(response.headers.get("Retry-After"))
-            if asked is not None and asked > LONGEST_WAIT_SECONDS:
-                return answer, None
-            return answer, max(backoff, asked or 0.0)
-        return answer, None
+                return Answer(fault="invalid_url")
+            except (RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+                return Answer(fault="timeout" if time.monotonic() >= end else fault_of(error))
 
-    def _read(
-        self, response: requests.Response, any_type: bool, cut_at: int | None, attempt: int, end: float
+    def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        request = PreparedRequest()
+        request.method, request.url, request.headers = "GET", url, CaseInsensitiveDict(headers)
+        return self._adapter.send(request, stream=True, timeout=self._policy.timeout_seconds, verify=True)
+
+    def _with_body(
+        self, answer: Answer, response: requests.Response, any_type: bool, limit: int, cut_at: int | None, end: float
     ) -> Answer:
-        status, headers = response.status_code, response.headers
-        answer = Answer(
-            status=status,
-            content_type=_printable(headers.get("Content-Type")) or "",
-            location=_as_sent(headers.get("Location")),
-            etag=_printable(headers.get("ETag")),
-            last_modified=_printable(headers.get("Last-Modified")),
-            robots_tag=headers.get("X-Robots-Tag", ""),
-            attempts=attempt,
-        )
-        if status != 200:
-            is_fault = status >= 400 and status not in (404, 410)
-            return _with(answer, fault=f"http_{status}") if is_fault else answer
-        if not any_type and answer.media_type not in PAGE_TYPES:
+        status = answer.status or 0
+        if status not in SUCCESS:
+            _drain(response.raw, end)
+            is_fault = (status >= 400 and status not in (404, 410)) or (status < 300 and status not in EMPTY)
+            return replace(answer, fault=f"http_{status}" if is_fault else None)
+        if not any_type and answer.media_type not in PAGE_TYPES | XML_TYPES:
             return answer  # the caller sees the type; the body is not fetched
-        if not set(re.findall(r"[^\s,]+", headers.get("Content-Encoding", "").lower())) <= ENCODINGS:
-            return _with(answer, fault="bad_encoding")  # not one of those that were asked for
-        body = bytearray()
-        for piece in response.raw.stream(_PIECE, decode_content=True):
-            body += piece
-            if cut_at is not None and len(body) >= cut_at:
-                return _with(answer, body=bytes(body[:cut_at]))
-            if len(body) > self._policy.max_body_bytes:
-                return _with(answer, fault="too_large")
-            if time.monotonic() > end:
-                return _with(answer, fault="timeout")
-        if time.monotonic() >= end:  # cut by the deadline: the end of the stream is not the end of the page
-            return _with(answer, fault="timeout")
-        return _with(answer, body=bytes(body))
+        encoding = response.headers.get("Content-Encoding", "")
+        return replace(answer, body=read_body(response.raw, encoding, max_bytes=limit, end=end, cut_at=cut_at))
 
 
-def _with(answer: Answer, *, fault: str | None = None, body: bytes = b"") -> Answer:
+def _head_of(status: int, headers: Mapping[str, str]) -> Answer:
     return Answer(
-        status=answer.status,
-        fault=fault,
-        body=body,
-        content_type=answer.content_type,
-        location=answer.location,
-        etag=answer.etag,
-        last_modified=answer.last_modified,
-        robots_tag=answer.robots_tag,
-        attempts=answer.attempts,
+        status=status,
+        content_type=_printable(headers.get("Content-Type")) or "",
+        location=_as_sent(headers.get("Location")),
+        etag=_printable(headers.get("ETag")),
+        last_modified=_printable(headers.get("Last-Modified")),
+        robots_tag=headers.get("X-Robots-Tag", ""),
+        retry_after=_retry_after(headers.get("Retry-After")),
     )
 
 
-def _fault_of(error: Exception) -> str:
+def _drain(response: urllib3.BaseHTTPResponse, end: float) -> None:
+    """Read what is left of a short answer: a connection can be used again only when its answer was read."""
+    left = LONGEST_DRAIN
+    while left > 0 and time.monotonic() < end:
+        piece = response.read(8 * 1024, decode_content=False)
+        if not piece:
+            return
+        left -= len(piece)
+
+
+def fault_of(error: Exception) -> str:
     """A reason code; the error's own text may carry addresses and is not passed on."""
     causes = list(_causes(error))
     for kinds, fault in _FAULTS:
@@ -215,7 +181,6 @@ _FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     ((urllib3.exceptions.NameResolutionError, socket.gaierror), "name_not_found"),
     ((urllib3.exceptions.NewConnectionError, ConnectionRefusedError), "no_connection"),
     ((requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "timeout"),
-    ((requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError), "bad_encoding"),
     (
         (
             urllib3.exceptions.IncompleteRead,
@@ -225,6 +190,8 @@ _FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
         ),
         "cut_off",
     ),
+    ((http.client.RemoteDisconnected,), "no_connection"),
+    ((http.client.HTTPException,), "bad_response"),  # no HTTP, a line too long, over 100 headers
 )
 
 
@@ -236,13 +203,14 @@ def _printable(value: str | None) -> str | None:
 
 
 def _retry_after(value: str | None) -> float | None:
+    """Seconds from now; the header has them as a number or as a date."""
     if not value:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    if value.strip().isdecimal():
+        return float(value[:12])
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -254,11 +222,3 @@ def _as_sent(location: str | None) -> str | None:
         return location.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return location
-
-
-class _NoCookies(DefaultCookiePolicy):
-    """What a site says to one page's fetch must not change what it says to the next."""
-
-    def set_ok(self, cookie: Cookie, request: urllib.request.Request) -> bool:
-        """Never."""
-        return False

@@ -1,7 +1,8 @@
 """The way in: crawls one website for one run.
 
 Threads fetch and read links; this thread alone decides and writes, in waves of pages that are equally far from the
-start. What a limit cuts off is therefore the same in every run. A killed crawl goes on with what is left of its wave.
+start. What a limit cuts off is therefore the same in every run. A killed crawl goes on with what is left of its wave,
+and one that time or its site stopped is gone on with by the next run of the source.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import psycopg
 
 from include.gleaner.config import CrawlPolicy, IngestRequest
 from include.gleaner.crawl.client import Client
-from include.gleaner.crawl.frontier import Due, Found, Frontier, Job, Visit
+from include.gleaner.crawl.fetcher import NOT_ASKED, SITE_BUSY, Fetcher
+from include.gleaner.crawl.frontier import VOUCHED, Due, Found, Frontier, Job, Visit
 from include.gleaner.crawl.seeds import SiteRules, read_sitemaps
+from include.gleaner.crawl.shared_pace import PostgresStore
 from include.gleaner.crawl.throttle import Throttle
-from include.gleaner.crawl.urls import Scope, canonicalize
+from include.gleaner.crawl.trail import Trail
+from include.gleaner.crawl.traps import Traps
+from include.gleaner.crawl.urls import Scope, canonicalize, origin_of
 from include.gleaner.crawl.visit import visit_page
 from include.gleaner.errors import CrawlError, ForbiddenAddressError, InvalidParamError, StartPageError
 from include.gleaner.models import source_id_of
@@ -29,11 +34,16 @@ from include.gleaner.models import source_id_of
 log = logging.getLogger(__name__)
 
 WAVE: Final = 1_000  # pages in memory, without their bodies
-FLUSH_VISITS: Final = 20  # what a kill costs at most, beside the requests under way
-FLUSH_SECONDS: Final = 0.5
 LOG_SECONDS: Final = 5.0
 MOST_VISITS_PER_PAGE: Final = 3  # redirects do not count against max_pages, but they end somewhere
-FREE_REASONS: Final = frozenset({"redirect", "redirect_out_of_scope", "robots", "out_of_scope"})  # as in count_spent
+FREE_REASONS: Final = frozenset({"redirect", "redirect_out_of_scope", "robots", "out_of_scope", "trap"})
+SITE_FAULTS: Final = frozenset({"timeout", "no_connection", "name_not_found", "tls", "http_429", "http_503"})
+SITE_FAULTS_IN_A_ROW: Final = 20  # then the site itself is asked whether it still answers
+
+# Why a crawl was stopped on its way: the next run goes on with it.
+TIME_IS_OVER: Final = "time is over"
+SITE_ASKS_TO_WAIT: Final = "the site asks to wait"
+SITE_IS_SILENT: Final = "the site stopped answering"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,30 +60,34 @@ class CrawlOutcome:
     failed: int
 
 
-def crawl(
-    conn: psycopg.Connection,
-    *,
-    tenant_id: str,
-    request: IngestRequest,
-    run_id: str,
-    pause: Callable[[float], None] = time.sleep,
-) -> CrawlOutcome:
+def crawl(conn: psycopg.Connection, *, tenant_id: str, request: IngestRequest, run_id: str) -> CrawlOutcome:
     """Fetch what is new or changed of the site; a crawl of this run that is over already is not done again.
 
-    `conn` is in autocommit mode. Raises StartPageError when the start page cannot be had, ForbiddenAddressError when it
-    is not on the public internet; the job is `failed` then, and nothing that is stored is touched. Raises
-    InvalidParamError for an address that is none.
+    `conn` is in autocommit mode; a second connection to the same database keeps the pace. Raises StartPageError when
+    the start page cannot be had, ForbiddenAddressError when it is not on the public internet; the job is `failed` then,
+    and nothing that is stored is touched. Raises InvalidParamError for an address that is none.
     """
     root = canonicalize(request.url)
     if root is None:
         raise InvalidParamError("url", "is not an address that can be crawled")
+    policy = request.crawl
     source_id = source_id_of(tenant_id, root)
     frontier = Frontier(conn, tenant_id=tenant_id, source_id=source_id)
-    conf = {"url": request.url, "crawl": asdict(request.crawl), "chunk": asdict(request.chunk)}
+    conf = {"url": request.url, "crawl": asdict(policy), "chunk": asdict(request.chunk)}
     job = frontier.open_job(run_id, root_url=root, conf=conf)
     if job.state == "running":
-        with Client(request.crawl, pause=pause) as client:
-            _Crawl(client, frontier, request.crawl, job, Scope.of(root, request.crawl), pause).run()
+        throttle = Throttle(
+            PostgresStore.beside(conn, holder=uuid.uuid5(source_id, str(job.job_id))),
+            delay=policy.delay_seconds,
+            concurrency=policy.concurrency,
+            first_penalty=policy.backoff_seconds,
+            patience=policy.patience_seconds,
+        )
+        try:
+            with Client(policy) as client:
+                _Crawl(Fetcher(client, throttle, policy), frontier, policy, job, Scope.of(root, policy)).run()
+        finally:
+            throttle.close()
         job = frontier.open_job(run_id, root_url=root, conf=conf)
     found, visited, changed, unchanged = frontier.outcome()
     return CrawlOutcome(
@@ -96,82 +110,84 @@ def scope_of(frontier: Frontier, request: IngestRequest) -> Scope:
     return scope
 
 
-def _forbidden(url: str) -> ForbiddenAddressError:
-    return ForbiddenAddressError(
-        f"{url} does not lead to the public internet (forbidden_address); a host on this machine has to be named in "
-        "GLEANER_LOCAL_HOSTS"
-    )
-
-
 class _Crawl:
     """The state of one crawl while it runs."""
 
-    def __init__(
-        self,
-        client: Client,
-        frontier: Frontier,
-        policy: CrawlPolicy,
-        job: Job,
-        scope: Scope,
-        pause: Callable[[float], None],
-    ) -> None:
-        self._client = client
+    def __init__(self, fetcher: Fetcher, frontier: Frontier, policy: CrawlPolicy, job: Job, scope: Scope) -> None:
+        self._fetcher = fetcher
         self._frontier = frontier
         self._policy = policy
-        self._scope = scope
         self._reasons = set(job.reasons)
-        self._throttle = Throttle(policy.delay_seconds, policy.concurrency, pause=pause)
-        self._rules = SiteRules(client, self._throttle, policy)
-        self._start = scope.root  # every try begins here, and learns anew where it leads
-        self._root_chain = {scope.root}
-        self._redirects: dict[str, str] = {}  # of this try
+        self._rules = SiteRules(fetcher, policy)
+        self._traps = Traps()
+        self._trail = Trail(frontier, policy, scope, self._traps, self._note)
+        self._stopped: str | None = None  # why, once nothing more is to be asked for
+        self._faults_in_a_row = 0
         self._began = self._logged = time.monotonic()
         self._visited_here = 0
         self._spent = 0
 
     def run(self) -> None:
         try:
+            for url in self._frontier.linked_urls():  # found by an earlier try
+                self._traps.waves_later(url)
             self._seed()
             self._spent = self._frontier.count_spent()
             while due := self._next_wave():
                 self._fetch(due)
+            if self._stopped and not self._spent:
+                raise StartPageError(f"nothing could be asked for: {self._stopped}; try again later")
         except CrawlError as error:
             self._frontier.close_job("failed", [str(error)])
             raise
+        self._close()
+
+    def _close(self) -> None:
         if faults := self._frontier.count_faults():
             self._reasons.add(f"{faults} pages could not be fetched")
+        if self._stopped:
+            self._reasons.add(self._stopped)
         state = "partial" if self._reasons else "complete"
-        self._frontier.close_job(state, self._reasons)
+        traps = self._traps.told()
+        if self._trail.too_long:
+            left_out = {"followed": 0, "left_out": self._trail.too_long}
+            traps.append({"kind": "too long", "pattern": "addresses over 2,000 characters", **left_out})
+        self._frontier.mark_duplicates()
+        self._frontier.close_job(state, self._reasons, goes_on=self._stopped is not None, traps=traps)
         log.info("crawl %s%s", state, f" ({', '.join(sorted(self._reasons))})" if self._reasons else "")
+        for trap in traps:
+            log.info("not followed further, %(kind)s: %(pattern)s (%(followed)d followed, %(left_out)d left out)", trap)
 
     def _seed(self) -> None:
         """The start page and the sitemaps' pages. Done again after a kill: what is known then stays as it is."""
-        rules = self._rules.of(self._start)
-        if rules is None and self._rules.fault_of(self._start) == "forbidden_address":
-            raise _forbidden(self._start)
+        start = self._trail.start
+        rules = self._rules.of(start)
         if rules is None:
-            raise StartPageError(
-                f"robots.txt of {self._start} cannot be read ({self._rules.fault_of(self._start)}), "
-                "so nothing may be asked for; try again when the server is well"
-            )
-        if not rules.allows(self._start):
-            raise StartPageError(
-                f"robots.txt of {self._start} does not let Gleaner in; ask the site's owner to allow it"
-            )
-        self._frontier.discover([Found(url=self._start, depth=0, priority=1.0)])
+            raise self._shut_out(start, self._rules.fault_of(start))
+        if not rules.allows(start):
+            raise StartPageError(f"robots.txt of {start} does not let Gleaner in; ask the site's owner to allow it")
+        self._frontier.discover([Found(url=start, depth=0, priority=1.0)])
         if self._policy.max_depth < 1:
             return
-        listed = read_sitemaps(self._client, self._throttle, rules, self._start)
+        listed = read_sitemaps(
+            self._fetcher, rules, start, allows=self._trail.scope.allows, limit=self._policy.max_pages
+        )
         if listed.faults:
             self._note(f"{listed.faults} sitemaps could not be read")
-        pages = sorted((-priority, url) for url, priority in listed.pages if self._scope.allows(url))
-        if len(pages) > self._policy.max_pages:
+        if listed.has_more:
             self._note("max_pages")
+        step = (1.0 - VOUCHED) / (len(listed.pages) + 1)
         self._frontier.discover(
-            [Found(url=url, depth=1, priority=-rank) for rank, url in pages[: self._policy.max_pages]]
+            [Found(url=entry.url, depth=1, priority=1.0 - rank * step) for rank, entry in enumerate(listed.pages, 1)]
         )
 
     def _next_wave(self) -> list[Due]:
+        if self._stopped is None and self._is_late():
+            self._stop(TIME_IS_OVER)
+        if self._stopped:
+            if not self._frontier.count_frontier():
+                self._stopped = None  # it was the end anyway
+            return []
         if self._visited_here >= MOST_VISITS_PER_PAGE * self._policy.max_pages + WAVE // 10:
             self._note("too many redirects")
             return []
@@ -180,122 +196,104 @@ class _Crawl:
             if self._frontier.count_frontier():
                 self._note("max_pages")
             return []
-        if time.monotonic() - self._began > self._policy.time_budget_seconds:
-            if self._frontier.count_frontier():
-                self._note("time is over")
-            return []
         return self._frontier.next_wave(min(left, WAVE))
 
     def _fetch(self, wave: list[Due]) -> None:
-        """Visit a wave; results are written as they come, a few at a time."""
+        """Visit a wave; what is done is written at once, so that a kill costs the requests under way and no more."""
         waiting = iter(wave)
         with ThreadPoolExecutor(self._policy.concurrency, thread_name_prefix="gleaner-fetch") as pool:
             under_way: set[Future[Visit]] = set()
-            done: list[Visit] = []
-            flushed = time.monotonic()
             try:
                 self._submit(pool, waiting, under_way)
                 while under_way:
-                    finished, under_way = wait(under_way, timeout=FLUSH_SECONDS, return_when=FIRST_COMPLETED)
-                    done += [future.result() for future in finished]
+                    finished, under_way = wait(under_way, timeout=LOG_SECONDS, return_when=FIRST_COMPLETED)
+                    if self._is_late():
+                        self._stop(TIME_IS_OVER)
                     self._submit(pool, waiting, under_way)
-                    if done and (len(done) >= FLUSH_VISITS or time.monotonic() - flushed >= FLUSH_SECONDS):
-                        self._store(done)
-                        done, flushed = [], time.monotonic()
-                self._store(done)
-            finally:
+                    self._store([future.result() for future in finished])
+            except BaseException:
+                # Whoever ends the task does not wait for a slow site.
                 for future in under_way:
                     future.cancel()
+                self._fetcher.abort()
+                raise
 
     def _submit(self, pool: ThreadPoolExecutor, waiting: Iterator[Due], under_way: set[Future[Visit]]) -> None:
         """Keep twice as many visits submitted as there are threads."""
-        if time.monotonic() - self._began > self._policy.time_budget_seconds:
-            return
-        while len(under_way) < 2 * self._policy.concurrency and (page := next(waiting, None)) is not None:
+        while self._stopped is None and len(under_way) < 2 * self._policy.concurrency:
+            page = next(waiting, None)
+            if page is None:
+                return
             under_way.add(pool.submit(self._visit, page))
 
     def _visit(self, page: Due) -> Visit:
         """In a thread: everything about one page that needs no database."""
-        if not self._scope.allows(page.url):  # found by an earlier try, when the start page led elsewhere
+        if not self._trail.scope.allows(page.url):  # found by an earlier try, when the start page led elsewhere
             return Visit(page=page, kind="skipped", reason="out_of_scope")
-        return visit_page(page, client=self._client, throttle=self._throttle, rules=self._rules, policy=self._policy)
+        if self._traps.is_closed(page.url):
+            return Visit(page=page, kind="left_out", reason="trap")
+        return visit_page(page, fetcher=self._fetcher, rules=self._rules, policy=self._policy)
 
     def _store(self, visits: list[Visit]) -> None:
-        if not visits:
-            return
-        settled = [self._settle(visit) for visit in visits]
-        found: list[Found] = []
-        for visit in settled:
-            found += self._leads_of(visit)
-        self._frontier.store(settled, found)
+        settled = [self._trail.settle(visit) for visit in visits if visit.kind != "not_asked"]
+        if settled:
+            self._frontier.store(settled, self._trail.leads(settled))
         self._visited_here += len(settled)
         self._spent += sum(1 for visit in settled if visit.reason not in FREE_REASONS)
         for visit in settled:
-            if visit.page.url in self._root_chain and visit.reason == "forbidden_address":
-                raise _forbidden(visit.page.url)
-            if visit.page.url in self._root_chain and visit.kind in ("fault", "missing"):
-                raise StartPageError(f"the start page {visit.page.url} cannot be fetched: {visit.reason}")
-            if visit.page.url in self._root_chain and visit.kind == "skipped" and visit.reason in (
-                "content_type", "robots", "redirect_out_of_scope",
-            ):  # fmt: skip
-                raise StartPageError(f"the start page {visit.page.url} is no page that can be read: {visit.reason}")
+            if visit.kind in ("content", "unchanged") and (digest := visit.content_hash or visit.page.content_hash):
+                self._traps.has_seen(visit.page.url, digest)
+            if visit.page.url in self._trail.start_chain:
+                self._check_start(visit)
+        self._watch_site(visits)
         self._log_progress()
 
-    def _settle(self, visit: Visit) -> Visit:
-        """The decisions about a visit that need to know the source: its redirects and its declared address."""
-        target = visit.alias_of
-        if target is None:
-            return visit
-        page = visit.page
-        if visit.reason == "redirect":
-            if page.url in self._root_chain:
-                self._root_chain.add(target)
-                self._scope = self._scope.moved_to(target)
-            self._redirects[page.url] = target
-            if self._comes_back(page.url):
-                return replace(visit, kind="fault", reason="redirect_loop", alias_of=None)
-            if page.hops >= self._policy.max_redirects:
-                return replace(visit, kind="fault", reason="too_many_redirects", alias_of=None)
-            if not self._scope.allows(target):
-                return replace(visit, reason="redirect_out_of_scope", alias_of=None)
-            return visit
-        # A canonical address: believed when it is a page of this source, but not when every page names the start page.
-        if target == page.url or not self._scope.allows(target) or target in self._root_chain:
-            return replace(visit, reason=None, alias_of=None)
-        return visit
+    def _check_start(self, visit: Visit) -> None:
+        url, reason = visit.page.url, visit.reason
+        if reason in ("forbidden_address", "forbidden_port"):
+            raise self._shut_out(url, reason)
+        if visit.kind in ("fault", "missing"):
+            raise StartPageError(f"the start page {url} cannot be fetched: {reason}")
+        if visit.kind == "skipped" and reason in ("content_type", "robots", "redirect_out_of_scope", "empty"):
+            raise StartPageError(f"the start page {url} is no page that can be read: {reason}")
 
-    def _comes_back(self, url: str) -> bool:
-        """Whether the redirects from `url` lead to it again."""
-        target = self._redirects.get(url)
-        while target is not None and target != url:
-            target = self._redirects.get(target)
-        return target == url
+    def _watch_site(self, visits: list[Visit]) -> None:
+        """Stop when the site asks for more patience than a crawl has, or has stopped answering at all."""
+        for visit in visits:
+            if visit.kind == "not_asked" and visit.reason == SITE_BUSY:
+                self._stop(SITE_ASKS_TO_WAIT)
+            if visit.kind == "fault" and visit.reason in SITE_FAULTS:
+                self._faults_in_a_row += 1
+            elif visit.status is not None:
+                self._faults_in_a_row = 0
+        if self._faults_in_a_row >= SITE_FAULTS_IN_A_ROW:
+            self._faults_in_a_row = 0
+            answer = self._fetcher.fetch(f"{origin_of(self._trail.start)}/robots.txt", any_type=True, cut_at=1)
+            if answer.status is None or answer.status in (429, 503):
+                self._stop(SITE_IS_SILENT)
 
-    def _leads_of(self, visit: Visit) -> Iterator[Found]:
-        """The addresses in scope that a visit leads to."""
-        depth, priority = visit.page.depth, 0.5
-        if visit.alias_of and visit.reason in ("redirect", "canonical"):
-            hops = visit.page.hops + 1 if visit.reason == "redirect" else 0
-            yield Found(url=visit.alias_of, depth=depth, hops=hops, priority=priority)
-        links = visit.links
-        if visit.kind == "unchanged":
-            links = self._frontier.links_of(visit.page)
-            if visit.page.canonical:
-                yield Found(url=visit.page.canonical, depth=depth, priority=priority)
-        if visit.truncated or (visit.kind == "unchanged" and len(links) >= self._policy.max_links_per_page):
-            self._note("max_links_per_page")
-        inside = [url for url in links if self._scope.allows(url)]
-        if depth + 1 > self._policy.max_depth:
-            if any(url != visit.page.url for url in inside):
-                self._note_depth(inside)
-            return
-        for url in inside:
-            yield Found(url=url, depth=depth + 1, priority=priority)
+    def _shut_out(self, url: str, fault: str) -> CrawlError:
+        if fault == "forbidden_address":
+            return ForbiddenAddressError(
+                f"{url} does not lead to the public internet (forbidden_address); a host on this machine has to be "
+                "named in GLEANER_LOCAL_HOSTS"
+            )
+        if fault == "forbidden_port":
+            return ForbiddenAddressError(f"{url} has a port that websites are not served on (forbidden_port)")
+        if fault in NOT_ASKED:
+            return StartPageError(f"{url} may not be asked for now: the site asks for patience; try again later")
+        return StartPageError(
+            f"robots.txt of {url} cannot be read ({fault}), so nothing may be asked for; "
+            "try again when the server is well"
+        )
 
-    def _note_depth(self, urls: list[str]) -> None:
-        """A link that leads too deep matters only when its page was not found on a shorter way."""
-        if "max_depth" not in self._reasons and self._frontier.any_unknown(urls):
-            self._note("max_depth")
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._began > self._policy.time_budget_seconds
+
+    def _stop(self, reason: str) -> None:
+        if self._stopped is None:
+            self._stopped = reason
+            self._fetcher.throttle.stop()
 
     def _note(self, reason: str) -> None:
         if reason not in self._reasons:
@@ -304,7 +302,7 @@ class _Crawl:
 
     def _log_progress(self) -> None:
         now = time.monotonic()
-        if now - self._logged < LOG_SECONDS:
+        if now - self._logged < LOG_SECONDS or not self._visited_here:
             return
         self._logged = now
         rate = self._visited_here / (now - self._began)

@@ -7,8 +7,7 @@ transaction over pages in the order of their ids, so that crawls beside each oth
 from __future__ import annotations
 
 import uuid
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -20,15 +19,17 @@ from include.gleaner.sql import queries
 
 KEPT_SNAPSHOTS: Final = 5  # per page
 DEADLOCK_ATTEMPTS: Final = 5
-COMPRESSION: Final = 4  # zlib; higher costs much time for little
 
 # A page in one of these states, or skipped for one of these reasons, need not be fetched again if it has not changed.
 _KEPT_STATES: Final = frozenset({"fetched", "completed", "chunked"})
 _LOST_REASONS: Final = frozenset(
-    {"robots", "noindex", "content_type", "redirect", "redirect_out_of_scope", "out_of_scope"}
+    {"robots", "noindex", "content_type", "redirect", "redirect_out_of_scope", "out_of_scope", "empty", "feed"}
 )
 
-Kind = Literal["content", "unchanged", "skipped", "missing", "fault"]
+# not_asked: nobody asked the server; the page stays in the frontier. left_out: one of a trap's.
+Kind = Literal["content", "unchanged", "skipped", "missing", "fault", "left_out", "not_asked"]
+
+VOUCHED: Final = 0.5  # priority from which on a sitemap lists the page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,15 @@ class Visit:
     status: int | None = None
     alias_of: str | None = None
     body: bytes = b""
+    packed: bytes = b""  # the body, compressed
     content_hash: bytes = b""
     content_type: str = ""
     etag: str | None = None
     last_modified: str | None = None
     links: tuple[str, ...] = ()
     truncated: bool = False  # the page has more links than the limit
+    too_long: int = 0  # links that are longer than the limit
+    retry_after: float | None = None  # seconds that the site asks for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,7 @@ class Found:
     url: str
     depth: int
     hops: int = 0
-    priority: float = 0.5
+    priority: float = 0.4  # the start page 1.0, pages of a sitemap from 0.5, others below
 
 
 class Frontier:
@@ -94,11 +98,19 @@ class Frontier:
         self._key: dict[str, Any] = {"tenant_id": tenant_id, "source_id": source_id}
 
     def open_job(self, run_id: str, *, root_url: str, conf: Mapping[str, Any]) -> Job:
-        """The crawl of this run, begun or taken up again; tenant and source are made if they are new."""
+        """The crawl of this run: begun, taken up again after a kill, or gone on with where another run had to stop.
+
+        Tenant and source are made if they are new.
+        """
         with self._conn.transaction():
             self._conn.execute(self._sql["create_tenant"], self._key)
             self._conn.execute(self._sql["create_source"], {**self._key, "root_url": root_url})
-            self._conn.execute(self._sql["create_job"], {**self._key, "run_id": run_id, "conf": Jsonb(dict(conf))})
+            row = self._conn.execute(
+                self._sql["create_job"], {**self._key, "run_id": run_id, "conf": Jsonb(dict(conf))}
+            ).fetchone()
+            if row is not None:
+                self._key["job_id"] = row[0]
+                self._take_over(conf)
             row = self._conn.execute(self._sql["job"], {**self._key, "run_id": run_id}).fetchone()
         if row is None:
             raise LookupError("the job that was just stored is not there")
@@ -111,15 +123,31 @@ class Frontier:
             state, reason = "running", "" if state == "failed" else reason
         return Job(job_id=job_id, state=state, reasons=frozenset(part for part in reason.split(", ") if part))
 
+    def _take_over(self, conf: Mapping[str, Any]) -> None:
+        row = self._conn.execute(self._sql["take_over"], {**self._key, "crawl": Jsonb(conf["crawl"])}).fetchone()
+        if row is not None:
+            last_id, reason = row
+            self._conn.execute(self._sql["adopt_pages"], {**self._key, "last_id": last_id})
+            lasting = {"max_depth", "max_links_per_page"} & set(reason.split(", "))
+            self.note(lasting)
+
     def note(self, reasons: Iterable[str]) -> None:
         """Keep why this crawl will not be complete, so that a second try knows it too."""
         self._conn.execute(self._sql["note_reason"], {**self._key, "reason": ", ".join(sorted(reasons)) or None})
 
-    def close_job(self, state: str, reasons: Iterable[str]) -> None:
-        """Write the crawl's last word."""
-        self._conn.execute(
-            self._sql["close_job"], {**self._key, "state": state, "reason": ", ".join(sorted(reasons)) or None}
-        )
+    def close_job(
+        self, state: str, reasons: Iterable[str], *, goes_on: bool = False, traps: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Write the crawl's last word; with `goes_on` the next run of the source goes on with it."""
+        values = {"state": state, "reason": ", ".join(sorted(reasons)) or None, "goes_on": goes_on}
+        with self._conn.transaction():
+            self._conn.execute(self._sql["close_job"], {**self._key, **values, "traps": Jsonb(list(traps))})
+
+    def mark_duplicates(self) -> None:
+        """Pages with the very same bytes become one page with aliases."""
+        with self._conn.transaction():
+            self._conn.execute(queries("plan")["release_duplicates"], self._key)
+            self._conn.execute(queries("plan")["mark_duplicates"], self._key)
 
     def redirects(self, url: str) -> tuple[str, ...]:
         """The chain of redirects from `url` as it is known, `url` first."""
@@ -158,6 +186,12 @@ class Frontier:
         row = self._conn.execute(self._sql["count_known"], {**self._key, "urls": list(urls)}).fetchone()
         return row is None or int(row[0]) < len(set(urls))
 
+    def linked_urls(self) -> Iterator[str]:
+        """The addresses that this job found by links, not by a sitemap."""
+        with self._conn.transaction(), self._conn.cursor("linked_urls") as cursor:
+            for row in cursor.execute(self._sql["linked_urls"], {**self._key, "vouched": VOUCHED}):
+                yield row[0]
+
     def next_wave(self, limit: int) -> list[Due]:
         """At most `limit` pages that are due, all of the smallest depth there is."""
         rows = self._conn.execute(self._sql["next_wave"], {**self._key, "limit": limit}).fetchall()
@@ -170,11 +204,11 @@ class Frontier:
                 etag=etag,
                 last_modified=last_modified,
                 content_hash=content_hash,
-                is_current=generation is not None
+                is_current=is_stored
                 and (state in _KEPT_STATES or (state == "skipped" and reason not in _LOST_REASONS)),
                 canonical=alias if state == "skipped" and reason == "canonical" else None,
             )
-            for page_id, url, depth, hops, state, reason, etag, last_modified, content_hash, generation, alias in rows
+            for page_id, url, depth, hops, state, reason, etag, last_modified, content_hash, alias, is_stored in rows
         ]
 
     def store(self, visits: Sequence[Visit], found: Sequence[Found]) -> None:
@@ -185,8 +219,7 @@ class Frontier:
                     # All rows in one order first: visits and discoveries would else be two orders, and two a deadlock.
                     pages = {visit.page.page_id for visit in visits} | {self._id_of(item.url) for item in found}
                     self._conn.execute(self._sql["lock_pages"], {**self._key, "page_ids": sorted(pages)})
-                    for visit in sorted(visits, key=lambda visit: visit.page.page_id):
-                        self._store_visit(visit)
+                    self._store_visits(visits)
                     self.discover(found)
             except psycopg.errors.DeadlockDetected:
                 if attempt == DEADLOCK_ATTEMPTS:
@@ -194,10 +227,12 @@ class Frontier:
             else:
                 return
 
-    def links_of(self, page: Due) -> tuple[str, ...]:
-        """The links of the page's newest stored content."""
-        row = self._conn.execute(self._sql["links"], {**self._key, "page_id": page.page_id}).fetchone()
-        return tuple(row[0]) if row else ()
+    def links_of(self, pages: Sequence[Due]) -> dict[uuid.UUID, tuple[str, ...]]:
+        """The links of the pages' newest stored content."""
+        if not pages:
+            return {}
+        values = {**self._key, "page_ids": [page.page_id for page in pages]}
+        return {page_id: tuple(links) for page_id, links in self._conn.execute(self._sql["links"], values)}
 
     def count_frontier(self) -> int:
         """Pages that are due."""
@@ -216,54 +251,41 @@ class Frontier:
         row = self._conn.execute(self._sql["outcome"], self._key).fetchone() or (0, 0, 0, 0)
         return int(row[0]), int(row[1]), int(row[2]), int(row[3])
 
-    def _store_visit(self, visit: Visit) -> None:
-        key = {**self._key, "page_id": visit.page.page_id, "status": visit.status, "reason": visit.reason}
-        if visit.kind == "content":
-            self._store_content(visit, key)
-        elif visit.kind == "unchanged":
-            self._conn.execute(
-                self._sql["store_unchanged"], {**key, "etag": visit.etag, "last_modified": visit.last_modified}
-            )
-        elif visit.kind == "skipped":
-            self._conn.execute(self._sql["store_skipped"], {**key, "alias_of": visit.alias_of})
-        elif visit.kind == "missing":
-            self._conn.execute(self._sql["store_missing"], key)
-        else:
-            self._conn.execute(self._sql["store_fault"], key)
-            self._conn.execute(
-                queries("load")["write_dead_letter"], {**key, "stage": "crawl", "item": "", "detail": ""}
-            )
-            return
+    def _store_visits(self, visits: Sequence[Visit]) -> None:
+        by_kind: dict[Kind, list[Visit]] = {}
+        for visit in visits:
+            by_kind.setdefault(visit.kind, []).append(visit)
+        for kind, some in by_kind.items():
+            if kind == "content":
+                self._store_content(some)
+            elif kind in _STATEMENTS:
+                self._conn.execute(self._sql[_STATEMENTS[kind]], {**self._key, **_columns(some)})
+        for visit in by_kind.get("fault", ()):
+            letter = {"page_id": visit.page.page_id, "reason": visit.reason, "stage": "crawl", "item": "", "detail": ""}
+            self._conn.execute(queries("load")["write_dead_letter"], {**self._key, **letter})
+        asked = [visit.page.page_id for visit in visits if visit.kind not in ("fault", "left_out", "not_asked")]
         self._conn.execute(
-            queries("load")["resolve_dead_letters"], {**key, "stages": ["crawl"], "page_ids": [visit.page.page_id]}
+            queries("load")["resolve_dead_letters"], {**self._key, "stages": ["crawl"], "page_ids": asked}
         )
 
-    def _store_content(self, visit: Visit, key: Mapping[str, Any]) -> None:
-        row = self._conn.execute(
+    def _store_content(self, visits: Sequence[Visit]) -> None:
+        columns = _columns(visits)
+        self._conn.execute(
             self._sql["store_fetched"],
             {
-                **key,
-                "state": "skipped" if visit.alias_of else "fetched",
-                "alias_of": visit.alias_of,
-                "etag": visit.etag,
-                "last_modified": visit.last_modified,
-                "content_hash": visit.content_hash,
-            },
-        ).fetchone()
-        if row is None:
-            raise LookupError("a page that is in the frontier is not in the table")
-        self._conn.execute(
-            self._sql["store_snapshot"],
-            {
-                **key,
-                "generation": row[0],
-                "body": zlib.compress(visit.body, COMPRESSION),
-                "raw_bytes": len(visit.body),
-                "content_type": visit.content_type,
-                "links": list(visit.links),
+                **self._key,
+                **columns,
+                "states": ["skipped" if visit.alias_of else "fetched" for visit in visits],
+                "hashes": [visit.content_hash for visit in visits],
+                "bodies": [visit.packed for visit in visits],
+                "sizes": [len(visit.body) for visit in visits],
+                "types": [visit.content_type for visit in visits],
+                "links": ["\n".join(visit.links) for visit in visits],
             },
         )
-        self._conn.execute(self._sql["prune_snapshots"], {**key, "keep": KEPT_SNAPSHOTS})
+        self._conn.execute(
+            self._sql["prune_snapshots"], {**self._key, "page_ids": columns["page_ids"], "keep": KEPT_SNAPSHOTS}
+        )
 
     def _id_of(self, url: str) -> uuid.UUID:
         return page_id_of(self._tenant_id, self._source_id, url)
@@ -271,3 +293,24 @@ class Frontier:
     def _count(self, query: str) -> int:
         row = self._conn.execute(self._sql[query], self._key).fetchone()
         return int(row[0]) if row else 0
+
+
+_STATEMENTS: Final[Mapping[Kind, str]] = {
+    "unchanged": "store_unchanged",
+    "skipped": "store_skipped",
+    "missing": "store_missing",
+    "fault": "store_faults",
+    "left_out": "store_left_out",
+}
+
+
+def _columns(visits: Sequence[Visit]) -> dict[str, list[Any]]:
+    """What all statements about visits take, a list for each value."""
+    return {
+        "page_ids": [visit.page.page_id for visit in visits],
+        "statuses": [visit.status for visit in visits],
+        "reasons": [visit.reason for visit in visits],
+        "aliases": [visit.alias_of for visit in visits],
+        "etags": [visit.etag for visit in visits],
+        "dates": [visit.last_modified for visit in visits],
+    }

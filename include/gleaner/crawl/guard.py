@@ -24,25 +24,52 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from include.gleaner.errors import ForbiddenAddressError
 
-_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-_V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
 MAX_ADDRESSES: Final = 4  # of one name that are tried
+_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+# Named here beside the library's own tables, which differ between versions of Python (IANA special-purpose registries).
+_NOT_PUBLIC: Final = _networks(
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+    "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    "168.63.129.16/32",  # Azure's metadata and DNS, a public address that every machine there reaches
+    # IPv6: all that is not global unicast, and all of it that carries an IPv4 address or is set aside.
+    "::/3", "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20", "4000::/2", "8000::/1",
+)  # fmt: skip
+
+# Ports of services that no website lives on: what a crawl would do there is an attack on somebody.
+_SERVICE_PORTS: Final = frozenset(
+    {
+        1433, 1521, 1719, 1720, 1723, 2049, 2181, 2375, 2376, 2379, 2380, 3306, 3389, 3659, 4045, 4190, 5060, 5061,
+        5432, 5672, 5900, 5984, 5985, 5986, 6000, 6379, 6443, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 7001,
+        8086, 8500, 9042, 9092, 9200, 9300, 10080, 10250, 10255, 11211, 15672, 27017, 27018, 28017, 50070,
+    }
+)  # fmt: skip
+
+
+class ForbiddenPortError(ForbiddenAddressError):
+    """The port is one of another service than the web."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one host of the public internet; an address that carries another is judged by both."""
+    """Whether an IP address is one host of the public internet. One that carries another address in it never is."""
     try:
         ip: _IP = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        if any(ip in network for network in _NAT64):
-            return False
-        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _V4_COMPATIBLE or any(part is not None for part in inner) or ip.is_site_local:
-            return False  # nobody's website lives there; what does is a way around the check
+    if any(ip.version == network.version and ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
+
+
+def is_web_port(port: int) -> bool:
+    """Whether websites are served there: 80, 443, or one above 1023 that is not known as another service's."""
+    return port in (80, 443) or (1024 <= port <= 65_535 and port not in _SERVICE_PORTS)
 
 
 class Deadlines:
@@ -50,8 +77,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, HTTPConnection]] = []
-        self._cancelled: set[int] = set()
         self._numbers = itertools.count()
+        self._live: dict[int, HTTPConnection] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._local = threading.local()
@@ -60,14 +87,23 @@ class Deadlines:
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[float]:
         """Requests that this thread makes inside end after `seconds`; gives the end on the monotonic clock."""
-        end = time.monotonic() + seconds
-        self._local.end, self._local.numbers = end, []
+        self._local.end = end = 0.0 if self._closed else time.monotonic() + seconds
+        self._local.numbers = []
         try:
             yield end
         finally:
             with self._changed:
-                self._cancelled.update(self._local.numbers)
+                for number in self._local.numbers:
+                    self._live.pop(number, None)
             del self._local.end
+
+    def left(self) -> float:
+        """Seconds that this thread has left. Raises TimeoutError when there are none."""
+        end = getattr(self._local, "end", None)
+        left = float("inf") if end is None else end - time.monotonic()
+        if left <= 0 or self._closed:
+            raise TimeoutError("the time for this page is over")
+        return left
 
     def watch(self, connection: HTTPConnection) -> None:
         """From now on `connection` falls under this thread's deadline."""
@@ -77,13 +113,18 @@ class Deadlines:
         with self._changed:
             number = next(self._numbers)
             self._local.numbers.append(number)
+            self._live[number] = connection
+            is_first = not self._heap or end < self._heap[0][0]
             heapq.heappush(self._heap, (end, number, connection))
-            self._changed.notify()
+            if is_first:
+                self._changed.notify()
 
     def close(self) -> None:
-        """End the watching thread."""
+        """Cut all connections that are under way, and end the watching thread."""
         with self._changed:
             self._closed = True
+            for connection in self._live.values():
+                _cut(connection)
             self._changed.notify()
 
     def _watch(self) -> None:
@@ -93,15 +134,18 @@ class Deadlines:
                     self._changed.wait()
                     continue
                 end, number, connection = self._heap[0]
-                if number in self._cancelled:
+                if number not in self._live:
                     heapq.heappop(self._heap)
-                    self._cancelled.discard(number)
                 elif (left := end - time.monotonic()) > 0:
                     self._changed.wait(left)
                 else:
                     heapq.heappop(self._heap)
-                    with contextlib.suppress(OSError, AttributeError):
-                        connection.sock.shutdown(socket.SHUT_RDWR)  # no socket (yet): AttributeError
+                    _cut(connection)
+
+
+def _cut(connection: HTTPConnection) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        connection.sock.shutdown(socket.SHUT_RDWR)  # no socket (yet): AttributeError
 
 
 class GuardedAdapter(HTTPAdapter):
@@ -132,7 +176,7 @@ def _connection_classes(
 ) -> tuple[type[HTTPConnection], type[HTTPSConnection]]:
     class Guarded(HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            return _connect(self, local_hosts)
+            return _connect(self, local_hosts, deadlines)
 
         def request(self, *args: Any, **options: Any) -> None:
             deadlines.watch(self)
@@ -140,7 +184,7 @@ def _connection_classes(
 
     class GuardedTLS(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            return _connect(self, local_hosts)
+            return _connect(self, local_hosts, deadlines)
 
         def request(self, *args: Any, **options: Any) -> None:
             deadlines.watch(self)
@@ -149,18 +193,20 @@ def _connection_classes(
     return Guarded, GuardedTLS
 
 
-def _connect(connection: HTTPConnection, local_hosts: frozenset[str]) -> socket.socket:
+def _connect(connection: HTTPConnection, local_hosts: frozenset[str], deadlines: Deadlines) -> socket.socket:
     host, port = connection._dns_host.strip("[]"), connection.port or 80
+    named = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    is_local = named.lower() in local_hosts
+    if not is_local and not is_web_port(port):
+        raise ForbiddenPortError(f"port {port} of {host} is not one that websites are served on")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise NameResolutionError(host, connection, _as_gaierror(error)) from error
-    named = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if named.lower() not in local_hosts:
-        for *_, address in found:
-            if not is_public(str(address[0])):
-                # All of them must be: a name with one public address is no better than its worst.
-                raise ForbiddenAddressError(f"{host} leads to an address that is not on the public internet")
+    for *_, address in () if is_local else found:
+        if not is_public(str(address[0])):
+            # All of them must be: a name with one public address is no better than its worst.
+            raise ForbiddenAddressError(f"{host} leads to an address that is not on the public internet")
     timeout = connection.timeout if isinstance(connection.timeout, int | float) else 20.0
     problem: OSError | None = None
     for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
@@ -170,13 +216,14 @@ def _connect(connection: HTTPConnection, local_hosts: frozenset[str]) -> socket.
             problem = error
             continue
         try:
-            sock.settimeout(timeout)
+            sock.settimeout(min(timeout, deadlines.left()))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.connect(address)
         except OSError as error:
             sock.close()
             problem = error
         else:
+            sock.settimeout(timeout)
             return sock
     if isinstance(problem, TimeoutError):
         raise ConnectTimeoutError(connection, f"no connection to {host} within {timeout:g} s") from problem

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
+from urllib.parse import quote_from_bytes
 
-from lxml import etree, html
+from lxml import etree
 
-from include.gleaner.crawl.urls import canonicalize
+from include.gleaner.crawl.charset import encoding_of
+from include.gleaner.crawl.urls import MAX_LENGTH, canonicalize
 
-_CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-_BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _REFRESH: Final = re.compile(r"^\s*(\d+)(?:\.\d*)?\s*[;,]\s*(?:url\s*=\s*)?[\"']?([^\"']+)", re.IGNORECASE)
 INSTANT_REFRESH_SECONDS: Final = 5  # a page that sends its reader elsewhere within that has no content of its own
+MAX_FEEDS: Final = 10
+_FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
+_PIECE: Final = 64 * 1024
+_NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
+_LIMITED: Final = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,95 +27,153 @@ class PageHead:
     """What matters to a crawl. All addresses are canonical."""
 
     links: tuple[str, ...] = ()  # in the order of the page, each once
-    canonical: str | None = None  # as the page declares it
+    canonical: str | None = None  # as the page declares it, if it declares one
     refresh: str | None = None  # target of an instant <meta http-equiv="refresh">
     noindex: bool = False
     nofollow: bool = False
     truncated: bool = False  # more links than the limit
+    feeds: tuple[str, ...] = ()  # RSS and Atom
+    too_long: int = 0  # links over the limit of characters
 
 
 def read_head(
     body: bytes, *, url: str, content_type: str = "", robots_tag: str = "", agent: str = "", max_links: int = 2_000
 ) -> PageHead:
     """Read a page at `url`; `robots_tag` is its X-Robots-Tag header, `agent` the product token that metas may name."""
-    directives = _directives_of_header(robots_tag, agent)
-    tree = _parse(body, content_type)
-    if tree is None:
-        return PageHead(noindex="noindex" in directives, nofollow="nofollow" in directives)
-    base = url
-    canonical = refresh = None
-    links: dict[str, None] = {}
-    truncated = False
-    for element in _elements(tree):
-        tag = element.tag
-        if tag == "a" or tag == "area":
-            if "nofollow" in (element.get("rel") or "").lower().split():
-                continue
-            address = _address(element, base)
-            if address and address not in links:
-                if len(links) >= max_links:
-                    truncated = True
-                    continue
-                links[address] = None
-        elif tag == "base" and base == url:
-            base = canonicalize(element.get("href") or "", base=url) or url
-        elif tag == "link":
-            relations = (element.get("rel") or "").lower().split()
-            if "canonical" in relations and canonical is None:
-                canonical = _address(element, base)
-            elif "next" in relations or "prev" in relations or ("alternate" in relations and element.get("hreflang")):
-                address = _address(element, base)
-                if address and len(links) < max_links:
-                    links[address] = None
-        elif tag == "meta":
-            if (element.get("name") or "").strip().lower() in ("robots", agent.lower() or "robots"):
-                directives |= _words(element.get("content") or "")
-            elif (element.get("http-equiv") or "").strip().lower() == "refresh" and refresh is None:
-                refresh = _refresh(element.get("content") or "", base)
-    if "none" in directives:
-        directives |= {"noindex", "nofollow"}
-    follow = "nofollow" not in directives
+    reader = _Reader(url, agent, max_links)
+    reader.directives |= _directives_of_header(robots_tag, agent)
+    _parse(body, content_type, reader)
+    if "none" in reader.directives:
+        reader.directives |= {"noindex", "nofollow"}
+    follow = "nofollow" not in reader.directives
     return PageHead(
-        links=tuple(links) if follow else (),
-        canonical=canonical,
-        refresh=refresh,
-        noindex="noindex" in directives,
+        links=tuple(reader.links) if follow else (),
+        canonical=next(iter(reader.canonicals)) if len(reader.canonicals) == 1 else None,  # two: who knows
+        refresh=reader.refresh,
+        noindex="noindex" in reader.directives,
         nofollow=not follow,
-        truncated=truncated and follow,
+        truncated=reader.truncated and follow,
+        feeds=tuple(reader.feeds) if follow else (),
+        too_long=reader.too_long,
     )
 
 
-def _parse(body: bytes, content_type: str) -> html.HtmlElement | None:
-    encoding = next((name for bom, name in _BOMS if body.startswith(bom)), None)
-    if encoding is None and (match := _CHARSET.search(content_type)):
-        encoding = match[1]
-    if encoding is None and b"charset" not in body[:2048].lower():
-        encoding = "utf-8"  # links are ASCII nearly always; this keeps the others right where most pages are UTF-8
-    for name in (encoding, None):
-        try:
-            parser = html.HTMLParser(encoding=name, recover=True, no_network=True, huge_tree=True, remove_comments=True)
-            return html.document_fromstring(body, parser=parser)
-        except (LookupError, etree.ParserError, etree.XMLSyntaxError, ValueError, AssertionError):
-            continue
-    return None
+class _Reader:
+    """A target of lxml's parser: hears of each element and keeps no tree, so that no depth and no size is too much."""
+
+    def __init__(self, url: str, agent: str, max_links: int) -> None:
+        self.encoding = "utf-8"
+        self.links: dict[str, None] = {}
+        self.feeds: dict[str, None] = {}
+        self.canonicals: dict[str, None] = {}
+        self.refresh: str | None = None
+        self.directives: set[str] = set()
+        self.truncated = False
+        self.too_long = 0
+        self._base = url
+        self._has_base = False
+        self._in_body = False
+        self._robots = {"robots", agent.lower() or "robots"}
+        self._max_links = max_links
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Called by the parser."""
+        if tag in ("a", "area"):
+            if "nofollow" not in attributes.get("rel", "").lower().split():
+                self._add(attributes.get("href"))
+        elif tag in ("iframe", "frame"):
+            self._add(attributes.get("src"))
+        elif tag == "link":
+            self._link(attributes)
+        elif tag == "meta":
+            self._meta(attributes)
+        elif tag == "base" and not self._has_base and attributes.get("href"):
+            self._has_base = True
+            self._base = canonicalize(attributes["href"].strip(), base=self._base) or self._base
+        elif tag == "body":
+            self._in_body = True
+
+    def close(self) -> None:
+        """Called by the parser."""
+
+    def _add(self, href: str | None) -> None:
+        address = self._address(href)
+        if address is None or address in self.links:
+            return
+        if len(self.links) >= self._max_links:
+            self.truncated = True
+            return
+        self.links[address] = None
+
+    def _link(self, attributes: Mapping[str, str]) -> None:
+        relations = attributes.get("rel", "").lower().split()
+        if "canonical" in relations and not self._in_body:
+            if address := self._address(attributes.get("href")):
+                self.canonicals[address] = None
+        elif "alternate" in relations and attributes.get("type", "").strip().lower() in _FEED_TYPES:
+            address = self._address(attributes.get("href"))
+            if address and len(self.feeds) < MAX_FEEDS:
+                self.feeds[address] = None
+        elif "next" in relations or "prev" in relations or ("alternate" in relations and attributes.get("hreflang")):
+            self._add(attributes.get("href"))
+
+    def _meta(self, attributes: Mapping[str, str]) -> None:
+        content = attributes.get("content", "")
+        if attributes.get("name", "").strip().lower() in self._robots:
+            self.directives |= _words(content)
+        elif attributes.get("http-equiv", "").strip().lower() == "refresh" and self.refresh is None:
+            match = _REFRESH.match(content)
+            if match and int(match[1][:6]) <= INSTANT_REFRESH_SECONDS:
+                self.refresh = self._address(match[2])
+
+    def _address(self, href: str | None) -> str | None:
+        href = (href or "").strip()
+        if not href or href[:11].lower().startswith(_NO_ADDRESS):
+            return None
+        if len(href) > MAX_LENGTH:
+            self.too_long += 1
+            return None
+        if self.encoding != "utf-8" and not href.isascii():
+            href = _with_encoded_query(href, self.encoding)
+        return canonicalize(href, base=self._base)
 
 
-def _elements(tree: html.HtmlElement) -> Iterator[html.HtmlElement]:
-    yield from tree.iter("a", "area", "base", "link", "meta")
+def _parse(body: bytes, content_type: str, reader: _Reader) -> None:
+    if not body:
+        return
+    reader.encoding = encoding_of(body, content_type)
+    if reader.encoding != "utf-8":
+        body = body.decode(reader.encoding, "replace").encode("utf-8", "replace")
+    if reader.encoding.startswith("utf-16"):
+        reader.encoding = "utf-8"  # as browsers do for queries
+    target = cast("Any", reader)  # the stubs ask for methods that a target need not have
+    parser = etree.HTMLParser(target=target, encoding="utf-8", recover=True, no_network=True, huge_tree=True)
+    try:
+        for start in range(0, len(body), _PIECE):
+            parser.feed(body[start : start + _PIECE])
+        parser.close()
+    except (etree.ParserError, etree.XMLSyntaxError, AssertionError):
+        return  # no markup at all: what was heard until then counts
 
 
-def _address(element: html.HtmlElement, base: str) -> str | None:
-    href = (element.get("href") or "").strip()
-    if not href or href.startswith(("#", "javascript:", "mailto:", "tel:", "data:")):
-        return None
-    return canonicalize(href, base=base)
+def _with_encoded_query(href: str, encoding: str) -> str:
+    """The query in the page's own encoding, as browsers send it; what that lacks becomes an escaped reference."""
+    head, mark, rest = href.partition("?")
+    query, hash_mark, fragment = rest.partition("#")
+    encoded = "".join(
+        letter
+        if letter.isascii()
+        else quote_from_bytes(_bytes_of(letter, encoding) or f"&#{ord(letter)};".encode(), safe="")
+        for letter in query
+    )
+    return f"{head}{mark}{encoded}{hash_mark}{fragment}"
 
 
-def _refresh(content: str, base: str) -> str | None:
-    match = _REFRESH.match(content)
-    if match is None or int(match[1][:6]) > INSTANT_REFRESH_SECONDS:
-        return None
-    return canonicalize(match[2].strip(), base=base)
+def _bytes_of(letter: str, encoding: str) -> bytes:
+    try:
+        return letter.encode(encoding)
+    except UnicodeEncodeError:
+        return b""
 
 
 def _directives_of_header(value: str, agent: str) -> set[str]:
@@ -119,7 +182,7 @@ def _directives_of_header(value: str, agent: str) -> set[str]:
     speaks_to_us = True
     for part in value.lower().split(","):
         name, colon, rest = part.partition(":")
-        if colon and name.strip() not in ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"):
+        if colon and name.strip() not in _LIMITED:
             speaks_to_us = name.strip() in (agent.lower(), "*")
             part = rest
         if speaks_to_us:

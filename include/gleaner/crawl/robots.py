@@ -15,7 +15,9 @@ from include.gleaner.crawl.urls import canonicalize
 MAX_BYTES: Final = 512 * 1024  # RFC 9309, 2.5: at least 500 KiB must be read
 MAX_SITEMAPS: Final = 50
 _DELAY: Final = re.compile(r"\s*crawl-delay\s*:\s*(\d+(?:\.\d+)?)\s*(?:#.*)?$", re.IGNORECASE)
-_AGENT: Final = re.compile(r"\s*user-agent\s*:\s*([^#]*)", re.IGNORECASE)
+_AGENT: Final = re.compile(
+    r"\s*user-?\s*agent\s*:\s*(\*|[a-z_-]*)", re.IGNORECASE
+)  # the token: what follows it is no part
 _RULE: Final = re.compile(r"\s*(?:allow|disallow|crawl-delay)\s*:", re.IGNORECASE)
 
 
@@ -31,7 +33,13 @@ class Robots:
     @classmethod
     def parse(cls, body: bytes, *, url: str, agent: str) -> Robots:
         """The rules in a robots.txt that lies at `url`, for the product token `agent`."""
-        text = body[:MAX_BYTES].decode("utf-8-sig", "replace").replace("\x00", "")
+        text = (
+            body[:MAX_BYTES]
+            .decode("utf-8-sig", "replace")
+            .replace("\x00", "")
+            .replace("\r\n", "\n")
+            .replace("\r", "\n")
+        )
         parser = RobotFileParser.from_string(text)
         found = [canonicalize(str(entry), base=url) for entry in parser.sitemaps or ()]
         return cls(

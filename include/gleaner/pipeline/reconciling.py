@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from include.gleaner.config import IngestRequest, RunPolicy
 from include.gleaner.crawl.crawler import scope_of
 from include.gleaner.crawl.frontier import Frontier
+from include.gleaner.crawl.traps import is_told
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,10 @@ def retire(
     if _row(conn, "job_state", key)[0] == "complete":
         scope = scope_of(Frontier(conn, tenant_id=tenant_id, source_id=source_id), request)
         unreached = conn.execute(sql["unreached_pages"], key).fetchall()
-        gone = sorted({*gone, *(page_id for page_id, url in unreached if scope.allows(url))})
+        traps = _row(conn, "traps", key)[0]
+        gone = sorted(
+            {*gone, *(page_id for page_id, url in unreached if scope.allows(url) and not is_told(url, traps))}
+        )
     costly = _count(conn, "with_chunks", {**key, "page_ids": gone})
     loaded = _count(conn, "loaded_pages", key)
     if costly > allowed_deletes(loaded, request.run):
@@ -74,6 +78,7 @@ def write_report(
         "source": root_url,
         "model": model,
         "crawl": {"state": state, "reason": reason, "found": found, "visited": visited},
+        "traps": _row(conn, "traps", key)[0],
         "planned_pages": planned,
         "pages": [
             {"state": state, "reason": reason, "pages": pages}

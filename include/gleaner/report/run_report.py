@@ -35,6 +35,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             for entry in report["pages"]
         ),
     )
+    for trap in report.get("traps", ()):
+        yield "Not followed", f"{trap['left_out']} of {trap['pattern']} ({trap['kind']}; {trap['followed']} followed)"
     yield "Chunks stored", ", ".join(f"{count} {kind}" for kind, count in report["chunks"].items()) or "none"
     yield (
         "This run",

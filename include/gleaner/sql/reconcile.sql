@@ -11,7 +11,7 @@ ORDER BY p.page_id
 -- A page without content, or one that leads to nothing: one more crawl that found nothing here.
 UPDATE gleaner.website_page
 SET missing_count = missing_count + 1, missing_job = %(job_id)s
-WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped'
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND generation IS NOT NULL
   AND (alias_of IS NULL OR EXISTS (SELECT 1 FROM gleaner.website_page target
                                    WHERE target.tenant_id = website_page.tenant_id
                                      AND target.source_id = website_page.source_id
@@ -135,6 +135,10 @@ WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
 
 -- job_state --
 SELECT state, reason FROM gleaner.crawl_job WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
+-- traps --
+-- The families of addresses that the crawl followed so far and no further.
+SELECT traps FROM gleaner.crawl_job WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
 
 -- crawl_times --
 SELECT root_url, started_at, crawled_at, coalesce(planned_pages, 0)

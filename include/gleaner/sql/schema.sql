@@ -40,12 +40,17 @@ CREATE TABLE gleaner.crawl_job (
     started_at    timestamptz NOT NULL DEFAULT now(),
     crawled_at    timestamptz,
     finished_at   timestamptz,
+    goes_on       boolean     NOT NULL DEFAULT false,
+    traps         jsonb       NOT NULL DEFAULT '[]',
     PRIMARY KEY (tenant_id, job_id),
     UNIQUE (tenant_id, source_id, run_id),
     FOREIGN KEY (tenant_id, source_id) REFERENCES gleaner.website_source
 );
 COMMENT ON COLUMN gleaner.crawl_job.state IS
     'State of the crawl: complete when it reached everything in scope; only then may pages count as vanished.';
+
+COMMENT ON COLUMN gleaner.crawl_job.goes_on IS 'The crawl was stopped by time or by the site: the next run of the source goes on with it.';
+COMMENT ON COLUMN gleaner.crawl_job.traps IS 'Families of addresses without end that were followed so far and no further: kind, pattern, followed, left_out.';
 
 CREATE SEQUENCE gleaner.content_generation;
 COMMENT ON SEQUENCE gleaner.content_generation IS
@@ -216,3 +221,27 @@ CREATE TABLE gleaner.batch_report (
     FOREIGN KEY (tenant_id, job_id) REFERENCES gleaner.crawl_job ON DELETE CASCADE
 );
 COMMENT ON TABLE gleaner.batch_report IS 'What each try of each mapped task did. Sums over it are the accounting of a run.';
+
+CREATE UNLOGGED TABLE gleaner.site_pace (
+    site         text             PRIMARY KEY,
+    next_turn    timestamptz      NOT NULL DEFAULT '-infinity',
+    delay        double precision NOT NULL DEFAULT 0,
+    delay_until  timestamptz      NOT NULL DEFAULT '-infinity',
+    penalty      double precision NOT NULL DEFAULT 0,
+    penalized_at timestamptz      NOT NULL DEFAULT '-infinity',
+    wanted_at    timestamptz      NOT NULL DEFAULT '-infinity'
+);
+COMMENT ON TABLE gleaner.site_pace IS
+    'When each site may be asked again, over all crawls. A site belongs to no tenant. Unlogged: a pace that a crash forgets is no loss.';
+COMMENT ON COLUMN gleaner.site_pace.delay IS 'Seconds between two requests that the slowest crawl of late asks for.';
+COMMENT ON COLUMN gleaner.site_pace.penalty IS 'Seconds between two requests because the site said 429 or 503; grows by doubling, shrinks by answers.';
+COMMENT ON COLUMN gleaner.site_pace.wanted_at IS 'When a crawl last found no free slot: those who hold some give them back.';
+
+CREATE UNLOGGED TABLE gleaner.site_slot (
+    site       text        NOT NULL,
+    slot       smallint    NOT NULL,
+    holder     uuid        NOT NULL,
+    held_until timestamptz NOT NULL,
+    PRIMARY KEY (site, slot)
+);
+COMMENT ON TABLE gleaner.site_slot IS 'Requests that a site may get at once: a lease each, which ends by itself when its holder dies.';
