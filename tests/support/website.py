@@ -40,12 +40,20 @@ class TestWebsite:
 
     def __init__(self, routes: Mapping[str, Route] | None = None) -> None:
         self.routes: dict[str, Route] = dict(routes or {})
+        self.endless: Callable[[str], Route | None] = lambda _: None  # asked for paths that have no route
         self.requests: Counter[str] = Counter()
         self.seen_headers: dict[str, Mapping[str, str]] = {}
         self.arrivals: list[float] = []  # of every request, on the monotonic clock
         self.connections = 0
         self.delay = 0.0
         self._lock = threading.Lock()
+
+    @classmethod
+    def named(cls, host: str) -> Self:
+        """One that is not served: for tables of cases that need a host's name."""
+        website = cls()
+        website.host, website.url = host, f"http://{host}/"
+        return website
 
     def __enter__(self) -> Self:
         site = self
@@ -86,7 +94,9 @@ class TestWebsite:
             self.seen_headers[handler.path] = dict(handler.headers.items())
         if self.delay:
             time.sleep(self.delay)
-        route = self.routes.get(handler.path, Reply(status=404, body="<p>nothing here"))
+        route = self.routes.get(handler.path) or self.endless(handler.path)
+        if route is None:
+            route = Reply(status=404, body="<p>nothing here")
         reply = route(dict(handler.headers.items())) if callable(route) else route
         if isinstance(reply, Raw):
             self._send_raw(handler, reply)

@@ -9,6 +9,7 @@ from typing import Final
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _HEADER: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _META: Final = re.compile(rb"<meta\b[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+MAX_BAD_SHARE: Final = 0.05  # of the characters beyond ASCII; a declaration with more faults is not believed
 _META_WITHIN: Final = 100_000  # bytes; browsers believe a late declaration too
 
 # As browsers take these labels.
@@ -44,8 +45,17 @@ def encoding_of(body: bytes, content_type: str) -> str:
     except UnicodeDecodeError:
         meta = _META.search(body, 0, _META_WITHIN)
         declared = _codec(meta[1].decode("ascii", "replace")) if meta else None
-        return next((codec for codec in (stated, declared) if codec and codec not in _WIDE), "cp1252")
+        for codec in (stated, declared):
+            if codec and codec not in _WIDE and _is_believable(body, codec):
+                return codec
+        return "cp1252"
     return "utf-8"
+
+
+def _is_believable(body: bytes, codec: str) -> bool:
+    text = body.decode(codec, "replace")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    return text.count("\ufffd") <= MAX_BAD_SHARE * beyond_ascii
 
 
 def _codec(label: str) -> str | None:

@@ -129,8 +129,8 @@ class _Crawl:
 
     def run(self) -> None:
         try:
-            for url in self._frontier.linked_urls():  # found by an earlier try
-                self._traps.waves_later(url)
+            for url, depth in self._frontier.linked_urls():  # found by an earlier try
+                self._traps.depth_of(url, depth)
             self._seed()
             self._spent = self._frontier.count_spent()
             while due := self._next_wave():

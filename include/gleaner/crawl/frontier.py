@@ -186,11 +186,11 @@ class Frontier:
         row = self._conn.execute(self._sql["count_known"], {**self._key, "urls": list(urls)}).fetchone()
         return row is None or int(row[0]) < len(set(urls))
 
-    def linked_urls(self) -> Iterator[str]:
-        """The addresses that this job found by links, not by a sitemap."""
+    def linked_urls(self) -> Iterator[tuple[str, int]]:
+        """The addresses that this job found by links, not by a sitemap, with their depth."""
         with self._conn.transaction(), self._conn.cursor("linked_urls") as cursor:
             for row in cursor.execute(self._sql["linked_urls"], {**self._key, "vouched": VOUCHED}):
-                yield row[0]
+                yield row[0], row[1]
 
     def next_wave(self, limit: int) -> list[Due]:
         """At most `limit` pages that are due, all of the smallest depth there is."""

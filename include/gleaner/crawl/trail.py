@@ -85,12 +85,12 @@ class Trail:
             if self._known.get(url, depth + 1) <= depth:
                 continue
             self._remember(url, depth)
-            if self.scope.allows(url) and (later := self._traps.waves_later(url)) is not None:
-                yield Found(
-                    url=url,
-                    depth=max(depth, min(depth + later, self._policy.max_depth)),
-                    priority=_priority(url),
-                )
+            if not self.scope.allows(url):
+                continue
+            counts_as = self._traps.depth_of(url, depth)
+            if counts_as is not None:
+                deepest = max(depth, self._policy.max_depth)
+                yield Found(url=url, depth=min(counts_as, deepest), priority=_priority(url))
 
     def _look_further(self, page_url: str, links: Sequence[str]) -> None:
         """A link that leads too deep matters only when its page was not found on a shorter way."""

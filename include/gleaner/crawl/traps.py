@@ -37,7 +37,8 @@ _REPEATED: Final = re.compile(rf"(?P<part>(?:/[^/]+){{1,6}}?)(?:(?P=part)){{{MAX
 @dataclass(kw_only=True)
 class _Family:
     kind: Kind
-    urls: dict[int, int] = field(default_factory=dict)  # hashes of those that are followed -> how many waves later
+    depth: int = 0  # of the first
+    urls: dict[int, int] = field(default_factory=dict)  # hashes of those that are followed -> their number
     values: dict[str, set[int]] = field(default_factory=dict)  # of each parameter
     left_out: set[int] = field(default_factory=set)
 
@@ -51,22 +52,22 @@ class Traps:
         self._closed: dict[str, _Family] = {}  # patterns that turned out to be one page
         self._counted = 0
 
-    def waves_later(self, url: str) -> int | None:
-        """How many clicks further away the canonical `url` counts as; None when it is left out."""
+    def depth_of(self, url: str, depth: int) -> int | None:
+        """The depth that the canonical `url`, found at `depth`, counts as; None when it is left out."""
         if self.is_closed(url):
             return None
         found = family_of(url)
         if found is None:
-            return 0
+            return depth
         kind, pattern = found
-        family = self._families.setdefault(pattern, _Family(kind=kind))
-        number = hash(url)
-        if number not in family.urls:
+        family = self._families.setdefault(pattern, _Family(kind=kind, depth=depth))
+        key = hash(url)
+        if key not in family.urls:
             if not _has_room(family, url):
-                self._leave_out(family, number)
+                self._leave_out(family, key)
                 return None
-            family.urls[number] = len(family.urls) // PAGES_PER_WAVE
-        return family.urls[number]
+            family.urls[key] = len(family.urls)
+        return max(depth, family.depth + family.urls[key] // PAGES_PER_WAVE)
 
     def has_seen(self, url: str, content_hash: bytes) -> None:
         """A page of the crawl had these bytes: many in a row that are all the same are one page under many names."""

@@ -19,7 +19,7 @@ from include.gleaner.crawl.urls import canonicalize
 COMPRESSION: Final = 1  # zlib; higher costs much time for little
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MISSING: Final = frozenset({404, 410})
-_HTML_SIGNS: Final = (b"<html", b"<!doctype html", b"<body", b"<head", b"<title")
+_HTML_SIGNS: Final = (b"<html", b"<!doctype html", b"<body")
 _PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain"})
 
 # How files begin that are no text, whatever type the server gives them.
@@ -28,6 +28,8 @@ _BINARY: Final = (
     b"MZ\x90", b"\x00\x00\x01\x00", b"\x1aE\xdf\xa3", b"fLaC", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"wOFF",
     b"wOF2", b"\x28\xb5\x2f\xfd", b"%!PS", b"\xd0\xcf\x11\xe0", b"SQLite format 3\x00", b"\x00asm",
 )  # fmt: skip
+_CONTROLS: Final = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b")
+MAX_CONTROL_SHARE: Final = 0.1
 _WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -75,6 +77,8 @@ def judge(page: Due, answer: Answer, *, agent: str, policy: CrawlPolicy) -> Visi
         return replace(visit, kind="skipped", reason="empty")
     if status not in SUCCESS:
         return replace(visit, reason=f"http_{status}")
+    if answer.media_type in _PAGE_TYPES and not answer.body.strip():
+        return replace(visit, kind="skipped", reason="empty")
     if answer.media_type in XML_TYPES and not _is_html(answer.body):
         return _feed(visit, answer.body)
     if not _is_page(answer):
@@ -129,14 +133,14 @@ def _is_html(body: bytes) -> bool:
 
 
 def _is_binary(body: bytes) -> bool:
+    """Whether the bytes are those of another kind of file, by how they begin or by what no text has."""
     beginning = body[:1_024].lstrip()
     if beginning.startswith(_BINARY) or beginning[4:8] == b"ftyp":
         return True
     if beginning.startswith(_WIDE_BOMS) or _is_html(body):
         return False
-    # Text in UTF-16 has a NUL in every second place where it is Latin; anything else with so many is no text.
-    return beginning.count(b"\x00") > 8 and not _looks_wide(beginning)
-
-
-def _looks_wide(text: bytes) -> bool:
-    return min(text[0::2].count(0), text[1::2].count(0)) == 0
+    controls = len(beginning) - len(beginning.translate(None, _CONTROLS))
+    # Text in UTF-16 has a NUL in many second places, and none in the others.
+    zeros = sorted((beginning[0::2].count(0), beginning[1::2].count(0)))
+    is_wide = zeros[0] == 0 and zeros[1] > MAX_CONTROL_SHARE * len(beginning)
+    return controls > MAX_CONTROL_SHARE * len(beginning) and not is_wide

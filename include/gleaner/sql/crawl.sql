@@ -94,7 +94,7 @@ WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(
 
 -- linked_urls --
 -- The addresses in the frontier that no sitemap vouches for.
-SELECT url FROM gleaner.website_page
+SELECT url, depth FROM gleaner.website_page
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(job_id)s AND priority < %(vouched)s
 ORDER BY depth, url
 
