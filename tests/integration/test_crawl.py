@@ -20,8 +20,8 @@ import pytest
 
 from include.gleaner.config import IngestRequest
 from include.gleaner.crawl.crawler import CrawlOutcome, crawl
-from include.gleaner.errors import CrawlError, ForbiddenAddressError, StartPageError
-from tests.support.website import Reply, TestWebsite, page
+from include.gleaner.errors import CrawlError, ForbiddenAddressError, InvalidParamError, StartPageError
+from tests.support.website import Raw, Reply, TestWebsite, page
 
 ROOT = Path(__file__).parents[2]
 
@@ -258,9 +258,9 @@ def test_a_killed_crawl_goes_on_where_it_was(knowledge_dsn: str, conn: psycopg.C
     outcome = run(conn, site, "run-1")
     assert (outcome.state, outcome.visited, outcome.changed) == ("complete", 121, 121)
     assert {state for state, _ in states(conn, site).values()} == {"fetched"}
-    # Each kill costs at most what was under way and what was not written yet: 2 x 4 submitted + 20 in hand.
+    # Each kill costs at most the pages under way: 4 threads, and as many that were done and not written yet.
     pages = [count for path, count in site.requests.items() if path.startswith("/p")]
-    assert sum(pages) - 120 <= 2 * (8 + 20)
+    assert sum(pages) - 120 <= 2 * (4 + 4)
     assert conn.execute("SELECT count(*) FROM gleaner.page_snapshot").fetchone() == (121,)
 
 
@@ -361,3 +361,97 @@ def test_crawls_of_one_source_beside_each_other_do_not_lock_each_other_out(
     for first in (0, 3, 6):
         with ThreadPoolExecutor(3) as pool:
             assert set(pool.map(crawl_once, range(first, first + 3))) <= {"complete", "partial"}
+
+
+def test_a_start_folder_that_redirects_to_another_does_not_open_the_whole_host(
+    conn: psycopg.Connection, site: TestWebsite
+) -> None:
+    site.routes = {
+        "/docs/": Reply(status=301, headers={"Location": "/manual/"}),
+        "/manual/": page("manual", "/manual/a", "/docs/b", "/shop/c", "/"),
+        "/manual/a": page("a"),
+        "/docs/b": page("b"),
+    }
+    run(conn, site, path="docs/")
+    assert set(states(conn, site)) == {"/docs/", "/manual/", "/manual/a", "/docs/b"}
+
+
+def test_an_unchanged_page_that_may_no_longer_be_kept(conn: psycopg.Connection, site: TestWebsite) -> None:
+    def answer(headers: Mapping[str, str]) -> Reply:
+        if "If-None-Match" in headers:
+            return Reply(status=304, headers={"X-Robots-Tag": "noindex"})
+        return Reply(body=page("a"), headers={"ETag": '"1"'})
+
+    site.routes = {"/": page("home", "/a"), "/a": answer}
+    run(conn, site, "run-1")
+    run(conn, site, "run-2")
+    assert states(conn, site)["/a"] == ("skipped", "noindex")
+
+
+def test_a_page_whose_stored_bytes_are_lost_is_fetched_whole(conn: psycopg.Connection, site: TestWebsite) -> None:
+    def answer(headers: Mapping[str, str]) -> Reply:
+        return Reply(status=304) if "If-None-Match" in headers else Reply(body=page("a"), headers={"ETag": '"1"'})
+
+    site.routes = {"/": page("home", "/a"), "/a": answer}
+    run(conn, site, "run-1")
+    conn.execute("DELETE FROM gleaner.page_snapshot")
+    run(conn, site, "run-2")
+    assert conn.execute("SELECT count(*) FROM gleaner.page_snapshot").fetchone() == (2,)
+
+
+def test_a_server_that_changes_its_etag_each_time_is_found_out(conn: psycopg.Connection, site: TestWebsite) -> None:
+    numbers = iter(range(100))
+    site.routes = {"/": lambda _: Reply(body=page("home"), headers={"ETag": f'"{next(numbers)}"'})}
+    run(conn, site, "run-1")
+    outcome = run(conn, site, "run-2")
+    assert (outcome.changed, outcome.unchanged) == (0, 1)
+    assert conn.execute("SELECT count(*) FROM gleaner.page_snapshot").fetchone() == (1,)
+
+
+def test_the_best_pages_come_first(conn: psycopg.Connection, site: TestWebsite) -> None:
+    entries = [("old", 0.5, "2020-01-01"), ("new", 0.5, "2026-01-01"), ("best", 0.9, ""), ("worst", 0.1, "2026-02-02")]
+    listed = "".join(
+        f"<url><loc>{site.url}{name}</loc><priority>{priority}</priority><lastmod>{day}</lastmod></url>"
+        for name, priority, day in entries
+    )
+    site.routes = {"/": page("home", "/a-link", "/b?x=1", "/c?x=1&y=2"), "/sitemap.xml": f"<urlset>{listed}</urlset>"}
+    site.routes |= {f"/{name}": page(name) for name, _, _ in entries}
+    site.routes |= {path: page(path) for path in ("/a-link", "/b?x=1", "/c?x=1&y=2")}
+    order = ["/", "/best", "/new", "/old", "/worst", "/a-link", "/b?x=1", "/c?x=1&y=2"]
+    for number in range(2, 9):
+        site.requests.clear()
+        run(conn, site, f"run-{number}", max_pages=number)
+        assert {path for path in site.requests if "." not in path} == set(order[:number])
+
+
+def test_a_family_does_not_crowd_out_others(conn: psycopg.Connection, site: TestWebsite) -> None:
+    numbers = [f"/a-{number}" for number in range(200)]
+    others = ["/x/one", "/y/two", "/z/three"]
+    site.routes = {"/": page("home", *numbers, *others)} | {path: page(path) for path in [*numbers, *others]}
+    run(conn, site, max_pages=20)
+    assert all(states(conn, site)[path] == ("fetched", None) for path in others)
+
+
+def test_a_tenants_pattern_that_takes_for_ever_is_refused(conn: psycopg.Connection, site: TestWebsite) -> None:
+    site.routes = {"/": page("home", "/" + "a" * 60 + "!"), "/" + "a" * 60 + "!": page("a")}
+    with pytest.raises(InvalidParamError, match=r"exclude_patterns.*takes too long"):
+        run(conn, site, exclude_patterns=["/(a|a|aa)*$"])
+
+
+def test_robots_txt_of_any_kind(conn: psycopg.Connection, site: TestWebsite) -> None:
+    site.routes = {"/": page("home", "/a"), "/a": page("a")}
+    kinds: list[Any] = [
+        Reply(status=401), Reply(status=403), Reply(status=404), Reply(status=410), "<html><body>None</body></html>",
+        b"\xef\xbb\xbfUser-agent: *\nDisallow: /b", b"\xff\x00\x01" * 1_000, "x" * 2_000_000,
+        Reply(status=301, headers={"Location": "/rules.txt"}), Reply(status=301, headers={"Location": "/robots.txt"}),
+        gzip.compress(b"nonsense"), Reply(body=gzip.compress(b"User-agent: *"), headers={"Content-Encoding": "gzip"}),
+    ]  # fmt: skip
+    for number, kind in enumerate(kinds):
+        site.routes["/robots.txt"] = kind
+        assert run(conn, site, f"run-{number}").visited == 2, kind
+    for kind in (Reply(status=500), Reply(status=503), Reply(status=429), Raw(b""), Reply(body=b"x", length=900)):
+        site.routes["/robots.txt"] = kind
+        site.requests.clear()
+        with pytest.raises(StartPageError, match=r"robots\.txt|patience"):
+            run(conn, site, "run-shut")
+        assert set(site.requests) == {"/robots.txt"}

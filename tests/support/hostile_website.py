@@ -59,7 +59,7 @@ def cases(site: TestWebsite) -> Iterator[Case]:
     # What a status says
     yield Case("/ok", page("fine"), "fetched")
     yield Case("/203", Reply(status=203, body=page("by a proxy")), "fetched")
-    yield Case("/204", Reply(status=204), "skipped", "empty")
+    yield Case("/204", Reply(status=204), "skipped", "no_body")
     yield Case("/206", Reply(status=206, body="part"), "failed", "http_206")
     yield Case("/304", Reply(status=304), "failed", "http_304")
     yield Case("/401", Reply(status=401, headers={"WWW-Authenticate": "Basic"}), "failed", "http_401")
@@ -69,8 +69,8 @@ def cases(site: TestWebsite) -> Iterator[Case]:
     yield Case("/451", Reply(status=451), "failed", "http_451")
     yield Case("/500", Reply(status=500, body=page("error")), "failed", "http_500")
     yield Case("/999", Reply(status=999), "failed", "http_999")
-    yield Case("/nothing", Reply(body=b""), "skipped", "empty")
-    yield Case("/blank", Reply(body=b" \n\t "), "skipped", "empty")
+    yield Case("/nothing", Reply(body=b""), "skipped", "no_body")
+    yield Case("/blank", Reply(body=b" \n\t "), "skipped", "no_body")
     # Where a redirect leads
     for status in (301, 302, 303, 307, 308):
         yield Case(f"/moved-{status}", moved("/ok", status), "skipped", "redirect", alias="/ok")

@@ -254,7 +254,7 @@ class _Crawl:
             raise self._shut_out(url, reason)
         if visit.kind in ("fault", "missing"):
             raise StartPageError(f"the start page {url} cannot be fetched: {reason}")
-        if visit.kind == "skipped" and reason in ("content_type", "robots", "redirect_out_of_scope", "empty"):
+        if visit.kind == "skipped" and reason in ("content_type", "robots", "redirect_out_of_scope", "no_body"):
             raise StartPageError(f"the start page {url} is no page that can be read: {reason}")
 
     def _watch_site(self, visits: list[Visit]) -> None:

@@ -23,7 +23,7 @@ DEADLOCK_ATTEMPTS: Final = 5
 # A page in one of these states, or skipped for one of these reasons, need not be fetched again if it has not changed.
 _KEPT_STATES: Final = frozenset({"fetched", "completed", "chunked"})
 _LOST_REASONS: Final = frozenset(
-    {"robots", "noindex", "content_type", "redirect", "redirect_out_of_scope", "out_of_scope", "empty", "feed"}
+    {"robots", "noindex", "content_type", "redirect", "redirect_out_of_scope", "out_of_scope", "no_body", "feed"}
 )
 
 # not_asked: nobody asked the server; the page stays in the frontier. left_out: one of a trap's.

@@ -119,13 +119,18 @@ class Throttle:
             self._give_back(site, state, slot)
 
     def busy(self, site: str, *, retry_after: float | None, elapsed: float) -> None:
-        """The site said 429 or 503 to a request that was sent `elapsed` seconds ago: slower, for all crawls."""
+        """The site said 429 or 503 to a request that was sent `elapsed` seconds ago: slower, for all crawls.
+
+        Raises SiteBusyError when it is as slow as it gets and still too fast.
+        """
         state = self._site(site)
         first = max(self._first_penalty, state.delay)
         retry_after = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
         delay = self._store.penalize(site, first=first, retry_after=retry_after, elapsed=elapsed)
         state.free_until, state.has_penalty = 0.0, True
         log.info("%s is busy: %.1f s between requests%s", site, delay, _after(retry_after))
+        if delay >= min(LONGEST_PENALTY, self._patience):
+            raise SiteBusyError(site, max(delay, retry_after))
 
     def well(self, site: str) -> None:
         """The site answered."""

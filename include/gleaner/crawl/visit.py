@@ -74,11 +74,11 @@ def judge(page: Due, answer: Answer, *, agent: str, policy: CrawlPolicy) -> Visi
     if status in _MISSING:
         return replace(visit, kind="missing", reason=f"http_{status}")
     if status in EMPTY:
-        return replace(visit, kind="skipped", reason="empty")
+        return replace(visit, kind="skipped", reason="no_body")
     if status not in SUCCESS:
         return replace(visit, reason=f"http_{status}")
     if answer.media_type in _PAGE_TYPES and not answer.body.strip():
-        return replace(visit, kind="skipped", reason="empty")
+        return replace(visit, kind="skipped", reason="no_body")
     if answer.media_type in XML_TYPES and not _is_html(answer.body):
         return _feed(visit, answer.body)
     if not _is_page(answer):

@@ -29,7 +29,7 @@ RETURNING last.job_id, coalesce(last.reason, '')
 -- What the taken-over crawl found is found, what it visited is visited; what failed in it is asked for once more.
 UPDATE gleaner.website_page p
 SET found_job = CASE WHEN p.found_job = %(last_id)s THEN %(job_id)s ELSE p.found_job END,
-    visited_job = CASE WHEN p.visited_job <> %(last_id)s THEN p.visited_job
+    visited_job = CASE WHEN p.visited_job IS DISTINCT FROM %(last_id)s THEN p.visited_job
                        WHEN EXISTS (SELECT 1 FROM gleaner.dead_letter d
                                     WHERE d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.stage = 'crawl'
                                       AND d.job_id = %(last_id)s AND d.resolved_at IS NULL) THEN NULL
