@@ -1,6 +1,6 @@
 """Measures what Gleaner promises, for real, and prints a table. Nothing of it touches the project's own data.
 
-python -m benchmarks.run [start] [sample] [pages]        all of them without a name
+python -m benchmarks.run [start] [sample] [pages] [speed] [pace] [memory]        all of them without a name
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks import crawl
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
 from tests.support.debian_docs import fetch_docs
@@ -43,7 +44,14 @@ class Result:
 
 def main(names: list[str]) -> int:
     """Run the named measurements; 0 when every promise is kept."""
-    known = {"start": start, "sample": sample, "pages": pages}
+    known = {
+        "start": start,
+        "sample": sample,
+        "pages": pages,
+        "speed": crawl.speed,
+        "pace": crawl.pace,
+        "memory": crawl.memory,
+    }
     unknown = sorted(set(names) - set(known))
     if unknown:
         sys.stderr.write(f"no such measurement: {', '.join(unknown)}; there are {', '.join(known)}\n")
@@ -103,15 +111,16 @@ def pages() -> Iterator[Row]:
             first = _ingest(stack, conf)
             spent = _cpu_seconds(stack) - before
             chunks = _count(stack, "SELECT count(*) FROM gleaner.tenant_knowledge WHERE embedding IS NOT NULL")
+            loaded = _count(stack, "SELECT count(DISTINCT source_id) FROM gleaner.tenant_knowledge")
             calls, written = endpoint.stats().calls, _written(stack)
             again = _ingest(stack, conf)
             new_calls, new_written = endpoint.stats().calls - calls, _written(stack) - written
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in first.stages.items())
     yield (
-        f"{PAGES} pages, {chunks} chunks, {calls} calls ({stages})",
+        f"{loaded} pages, {chunks} chunks, {calls} calls ({stages})",
         f"{first.duration:.1f} s",
         "≤ 30 s",
-        (first.duration <= 30),
+        first.duration <= 30 and loaded >= 0.95 * PAGES,
     )
     yield "CPU of the whole stack meanwhile", f"{spent:.0f} CPU-s", "", True
     yield "Task instances", str(first.instances), "≤ 20", first.instances <= 20

@@ -25,6 +25,8 @@ class StaticSite:
 
         class Handler(SimpleHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1  # an answer is one write
 
             def send_head(self) -> Any:
                 site.requests[self.path] += 1
