@@ -8,9 +8,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from include.gleaner.local.postgres import EmbeddedPostgres, standalone
 from include.gleaner.ops.migrate import migrate
+
+# The same examples in every run: what a test finds, it finds again.
+settings.register_profile("gleaner", derandomize=True, max_examples=150, deadline=None)
+settings.load_profile("gleaner")
 
 ROOT = Path(__file__).parents[1]
 _names = (f"test_{number}" for number in itertools.count(1))

@@ -64,7 +64,7 @@ def test_eight_crawls_keep_one_pace_and_all_get_their_turns(knowledge_dsn: str) 
 def test_turns_are_claimed_one_by_one(store: PostgresStore, other: PostgresStore) -> None:
     assert store.claim(SITE, 5.0) == (0.0, 5.0)
     wait, delay = other.claim(SITE, 0.0)
-    assert 4.5 < wait <= 5.1  # the pace and its margin of two per cent
+    assert 4.5 < wait <= 5.2  # the pace and its margin
     assert delay == 5.0  # the slowest crawl of late sets the pace for all
 
 

@@ -15,9 +15,11 @@ from include.gleaner.crawl.urls import canonicalize
 MAX_BYTES: Final = 512 * 1024  # RFC 9309, 2.5: at least 500 KiB must be read
 MAX_SITEMAPS: Final = 50
 _DELAY: Final = re.compile(r"\s*crawl-delay\s*:\s*(\d+(?:\.\d+)?)\s*(?:#.*)?$", re.IGNORECASE)
-_AGENT: Final = re.compile(
-    r"\s*user-?\s*agent\s*:\s*(\*|[a-z_-]*)", re.IGNORECASE
-)  # the token: what follows it is no part
+_AGENT: Final = re.compile(r"[ \t]*user[ \t-]?agent[ \t]*:[ \t]*(\*|[a-z_-]+)", re.IGNORECASE)  # the token alone
+_AGENT_LINE: Final = re.compile(rf"^{_AGENT.pattern}[^\n]*$", re.IGNORECASE | re.MULTILINE)
+_MISSPELT: Final = re.compile(
+    r"^[ \t]*(?:dissallow|dissalow|disalow|diasllow|disallaw)[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
 _RULE: Final = re.compile(r"\s*(?:allow|disallow|crawl-delay)\s*:", re.IGNORECASE)
 
 
@@ -33,14 +35,8 @@ class Robots:
     @classmethod
     def parse(cls, body: bytes, *, url: str, agent: str) -> Robots:
         """The rules in a robots.txt that lies at `url`, for the product token `agent`."""
-        text = (
-            body[:MAX_BYTES]
-            .decode("utf-8-sig", "replace")
-            .replace("\x00", "")
-            .replace("\r\n", "\n")
-            .replace("\r", "\n")
-        )
-        parser = RobotFileParser.from_string(text)
+        text = _as_lines(body[:MAX_BYTES])
+        parser = RobotFileParser.from_string(_MISSPELT.sub("disallow:", _AGENT_LINE.sub(r"user-agent: \1", text)))
         found = [canonicalize(str(entry), base=url) for entry in parser.sitemaps or ()]
         return cls(
             agent=agent,
@@ -52,6 +48,11 @@ class Robots:
     def allows(self, url: str) -> bool:
         """Whether the crawler may ask for `url`; without a robots.txt it may."""
         return self._parser is None or bool(self._parser.can_fetch(self.agent, url))
+
+
+def _as_lines(body: bytes) -> str:
+    text = body.decode("utf-8-sig", "replace").replace("\x00", "")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _crawl_delay(text: str, agent: str) -> float:
