@@ -16,6 +16,8 @@ Any task may be cleared at any time.
 
 **Triage notes.** `reconcile` returns the report; each failed page or chunk is a row of `gleaner.dead_letter`.
 - *crawl is red*: the start page cannot be fetched; the error says why. Nothing was deleted.
+- *the crawl is partial*: the report says why. If time or the site stopped it, trigger again: that goes on with it.
+- *a page is missing*: try `python -m include.gleaner.crawl URL`; "Not followed" in the report names traps it may be in.
 - *one batch is red*: read its log, mend the cause, clear it; it takes up what is left. Its neighbours are loaded.
 - *reconcile is red*: its error counts what is missing. Clear the red batches or trigger again: what is done stays.
 - *"delete brake" in the log*: much seemed gone, so nothing was deleted. Is the site right? Raise `max_delete_share`.

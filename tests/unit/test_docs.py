@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from include.gleaner.crawl.client import _FAULTS
 from include.gleaner.params import INGEST_FORM
+from include.gleaner.process.rules import REASONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+CRAWL = (ROOT / "docs" / "crawl.md").read_text("utf-8")
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "docs/crawl.md"]
 
 
 def test_the_table_of_dags_is_current() -> None:
@@ -39,6 +42,18 @@ def test_every_make_target_that_is_named_exists() -> None:
     for document in DOCUMENTS:
         for line in re.findall(r"^make ([a-z -]+)", (ROOT / document).read_text("utf-8"), re.MULTILINE):
             assert set(line.split()) <= targets, line
+
+
+def test_the_reasons_of_pages_are_current() -> None:
+    """Every reason code that the crawl can write stands in the table, and the table has no other."""
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "include/gleaner/crawl").glob("*.py"))
+    written = set(re.findall(r"""(?:reason=(?:[^,()]* else )?|fault=|BodyFaultError\()"([a-z]\w+)\"""", source))
+    written |= {code for _, code in _FAULTS}
+    table = CRAWL[CRAWL.index("| | Reasons |") : CRAWL.index("A second crawl asks")]
+    told = set(re.findall(r"`(\w+)`", table)) - {"fetched", "skipped", "gone", "failed", "discovered", "text", "html"}
+    by_others = {"duplicate", "js_shell", "soft_404", "http_NNN"}
+    assert by_others - {"duplicate", "http_NNN"} <= set(REASONS)
+    assert told - by_others == written
 
 
 def test_the_repository_names_no_machine() -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from include.gleaner.config import CrawlPolicy, local_hosts
 from include.gleaner.crawl.client import Client
 from include.gleaner.crawl.fetcher import Fetcher
-from include.gleaner.crawl.frontier import Due, Visit
+from include.gleaner.crawl.records import Due, Visit
 from include.gleaner.crawl.seeds import SiteRules
 from include.gleaner.crawl.throttle import MemoryStore, Throttle
 from include.gleaner.crawl.urls import canonicalize

@@ -19,16 +19,18 @@ import psycopg
 
 from include.gleaner.config import CrawlPolicy, IngestRequest
 from include.gleaner.crawl.client import Client
-from include.gleaner.crawl.fetcher import NOT_ASKED, SITE_BUSY, Fetcher
-from include.gleaner.crawl.frontier import VOUCHED, Due, Found, Frontier, Job, Visit
+from include.gleaner.crawl.fetcher import SITE_BUSY, Fetcher
+from include.gleaner.crawl.frontier import Frontier
+from include.gleaner.crawl.records import VOUCHED, Due, Found, Job, Visit
 from include.gleaner.crawl.seeds import SiteRules, read_sitemaps
 from include.gleaner.crawl.shared_pace import PostgresStore
+from include.gleaner.crawl.start_page import check_start, shut_out
 from include.gleaner.crawl.throttle import Throttle
 from include.gleaner.crawl.trail import Trail
 from include.gleaner.crawl.traps import Traps
 from include.gleaner.crawl.urls import Scope, canonicalize, origin_of
 from include.gleaner.crawl.visit import visit_page
-from include.gleaner.errors import CrawlError, ForbiddenAddressError, InvalidParamError, StartPageError
+from include.gleaner.errors import CrawlError, InvalidParamError, StartPageError
 from include.gleaner.models import source_id_of
 
 log = logging.getLogger(__name__)
@@ -163,7 +165,7 @@ class _Crawl:
         start = self._trail.start
         rules = self._rules.of(start)
         if rules is None:
-            raise self._shut_out(start, self._rules.fault_of(start))
+            raise shut_out(start, self._rules.fault_of(start))
         if not rules.allows(start):
             raise StartPageError(f"robots.txt of {start} does not let Gleaner in; ask the site's owner to allow it")
         self._frontier.discover([Found(url=start, depth=0, priority=1.0)])
@@ -244,18 +246,9 @@ class _Crawl:
             if visit.kind in ("content", "unchanged") and (digest := visit.content_hash or visit.page.content_hash):
                 self._traps.has_seen(visit.page.url, digest)
             if visit.page.url in self._trail.start_chain:
-                self._check_start(visit)
+                check_start(visit)
         self._watch_site(visits)
         self._log_progress()
-
-    def _check_start(self, visit: Visit) -> None:
-        url, reason = visit.page.url, visit.reason
-        if reason in ("forbidden_address", "forbidden_port"):
-            raise self._shut_out(url, reason)
-        if visit.kind in ("fault", "missing"):
-            raise StartPageError(f"the start page {url} cannot be fetched: {reason}")
-        if visit.kind == "skipped" and reason in ("content_type", "robots", "redirect_out_of_scope", "no_body"):
-            raise StartPageError(f"the start page {url} is no page that can be read: {reason}")
 
     def _watch_site(self, visits: list[Visit]) -> None:
         """Stop when the site asks for more patience than a crawl has, or has stopped answering at all."""
@@ -271,21 +264,6 @@ class _Crawl:
             answer = self._fetcher.fetch(f"{origin_of(self._trail.start)}/robots.txt", any_type=True, cut_at=1)
             if answer.status is None or answer.status in (429, 503):
                 self._stop(SITE_IS_SILENT)
-
-    def _shut_out(self, url: str, fault: str) -> CrawlError:
-        if fault == "forbidden_address":
-            return ForbiddenAddressError(
-                f"{url} does not lead to the public internet (forbidden_address); a host on this machine has to be "
-                "named in GLEANER_LOCAL_HOSTS"
-            )
-        if fault == "forbidden_port":
-            return ForbiddenAddressError(f"{url} has a port that websites are not served on (forbidden_port)")
-        if fault in NOT_ASKED:
-            return StartPageError(f"{url} may not be asked for now: the site asks for patience; try again later")
-        return StartPageError(
-            f"robots.txt of {url} cannot be read ({fault}), so nothing may be asked for; "
-            "try again when the server is well"
-        )
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._began > self._policy.time_budget_seconds

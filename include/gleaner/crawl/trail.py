@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from include.gleaner.config import CrawlPolicy
-from include.gleaner.crawl.frontier import Found, Frontier, Visit
+from include.gleaner.crawl.frontier import Frontier
+from include.gleaner.crawl.records import Found, Visit
 from include.gleaner.crawl.traps import Traps
 from include.gleaner.crawl.urls import Scope
 

@@ -10,8 +10,8 @@ from typing import Final
 from include.gleaner.config import CrawlPolicy
 from include.gleaner.crawl.client import EMPTY, SUCCESS, XML_TYPES, Answer
 from include.gleaner.crawl.fetcher import NOT_ASKED, Fetcher
-from include.gleaner.crawl.frontier import Due, Visit
 from include.gleaner.crawl.links import PageHead, read_head
+from include.gleaner.crawl.records import Due, Visit
 from include.gleaner.crawl.seeds import SiteRules
 from include.gleaner.crawl.sitemap import parse_sitemap
 from include.gleaner.crawl.urls import canonicalize
