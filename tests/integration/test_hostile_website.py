@@ -90,6 +90,7 @@ def test_each_address_was_asked_for_once_or_as_often_as_it_failed(crawled: Crawl
     more = {path: count for path, count in crawled.site.requests.items() if count > 3}
     assert more == {}
     twice = {path for path, count in crawled.site.requests.items() if count > 1}
+    assert "/304" in twice  # once more without conditions
     assert twice <= {path for path, (state, _, _) in crawled.rows.items() if state == "failed"} | {"/304"}
 
 

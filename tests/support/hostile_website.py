@@ -105,6 +105,7 @@ def cases(site: TestWebsite) -> Iterator[Case]:
     yield Case("/canonical", head(real), "skipped", "canonical", alias="/canonical-real", finds=("/canonical-real",))
     yield Case("/canonical-real", page("the real one"), "fetched")
     yield Case("/canonical-elsewhere", head("<link rel=canonical href='https://elsewhere.example/'>"), "fetched")
+    yield Case("/canonical-away", head("<link rel=canonical href='https://elsewhere.example/page'>"), "fetched")
     yield Case("/canonical-home", head("<link rel=canonical href='/'>"), "fetched")
     yield Case("/canonical-two", head("<link rel=canonical href='/ok'><link rel=canonical href='/203'>"), "fetched")
     yield Case("/canonical-in-body", "<body><p>text</p><link rel=canonical href='/ok'>", "fetched")

@@ -181,6 +181,7 @@ def _connection_classes(
         def request(self, *args: Any, **options: Any) -> None:
             deadlines.watch(self)
             super().request(*args, **options)
+            deadlines.left()  # closed while there was no socket that could be cut: do not wait for an answer
 
     class GuardedTLS(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
@@ -189,6 +190,7 @@ def _connection_classes(
         def request(self, *args: Any, **options: Any) -> None:
             deadlines.watch(self)
             super().request(*args, **options)
+            deadlines.left()  # closed while there was no socket that could be cut: do not wait for an answer
 
     return Guarded, GuardedTLS
 

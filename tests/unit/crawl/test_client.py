@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from include.gleaner.config import CrawlPolicy
+from include.gleaner.crawl import guard
 from include.gleaner.crawl.client import Client
 from tests.support.website import Raw, Reply, TestWebsite
 
@@ -119,6 +120,20 @@ def test_closing_ends_what_is_under_way() -> None:
         client.close()
         thread.join(timeout=10)
         assert [answer.fault for answer in answers] != [None]
+        assert client.fetch(site.url).fault is not None
+
+
+def test_closing_while_a_connection_is_made_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = guard._connect
+
+    def closed_meanwhile(*arguments: Any) -> socket.socket:
+        sock = connect(*arguments)
+        client.close()  # the connection does not have this socket yet, so it cannot be cut
+        return sock
+
+    monkeypatch.setattr(guard, "_connect", closed_meanwhile)
+    with TestWebsite({"/": "<p>hello"}) as site:
+        client = client_for(site)
         assert client.fetch(site.url).fault is not None
 
 
