@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-import warnings
 from typing import Final
 
-from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
-from bs4.exceptions import ParserRejectedMarkup
-
-from include.gleaner.errors import UnreadablePageError
 from include.gleaner.models import Document, Fact, NotContent, Section, Snapshot
 from include.gleaner.process.decode import decode, is_plain_text
 from include.gleaner.process.extract import content_of, without_orphans
 from include.gleaner.process.fingerprint import with_fingerprint
 from include.gleaner.process.language import language_of
-from include.gleaner.process.metadata import Head, head_of
+from include.gleaner.process.metadata import Head, head_of, published
 from include.gleaner.process.outline import outline_of
 from include.gleaner.process.rules import Evidence, refusal
 from include.gleaner.process.second_opinion import second_opinion
 from include.gleaner.process.sections import sections_of
 from include.gleaner.process.structured_data import facts_of, records_of
+from include.gleaner.process.tree import Node, parse
 from include.gleaner.text import count_words
-
-# XHTML is read as HTML on purpose, as browsers do.
-warnings.filterwarnings("ignore", category=XMLParsedAsHTMLWarning)
 
 _XML_DECLARATION: Final = re.compile(r"^\s*<\?xml\b[^>]{0,300}\?>")
 
@@ -41,14 +34,15 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     if is_plain_text(text, snapshot.content_type):
         text = _as_html(text)
     text = _XML_DECLARATION.sub("", text)
-    soup = _parse(text)
-    records = records_of(soup)
-    head = head_of(soup, records, snapshot.url)
-    sections = _sections(soup, text, head)
+    page = parse(text)
+    found = published(page)
+    records = records_of(found.soup)
+    head = head_of(found, records, snapshot.url)
+    sections = _sections(page, text, head)
     language = language_of(_prose(sections) or head.title, head.language)
     facts = facts_of(records, language)
     words = sum(count_words(block.text) for section in sections for block in section.blocks)
-    evidence = _evidence(soup, head, sections, words, facts)
+    evidence = _evidence(page, head, sections, words, facts)
     if reason := refusal(evidence):
         return NotContent(reason=reason)
     return with_fingerprint(
@@ -64,18 +58,8 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     )
 
 
-def _parse(text: str) -> BeautifulSoup:
-    if not text.strip():
-        return BeautifulSoup("", "lxml")
-    try:
-        # class="a b" stays one string: splitting it for every element costs a sixth of the parse.
-        return BeautifulSoup(text, "lxml", multi_valued_attributes=None)
-    except ParserRejectedMarkup as error:
-        raise UnreadablePageError("the parser rejects the page's markup; check what the server sends") from error
-
-
-def _sections(soup: BeautifulSoup, text: str, head: Head) -> tuple[Section, ...]:
-    outline = outline_of(soup)
+def _sections(page: Node, text: str, head: Head) -> tuple[Section, ...]:
+    outline = outline_of(page)
     kept = content_of(outline, is_article=head.is_article)
     if head.is_article and kept:
         agreed = set(second_opinion(text, outline.leaves, kept))
@@ -89,13 +73,11 @@ def _prose(sections: tuple[Section, ...]) -> str:
     return "\n".join(prose or [section.path[-1] for section in sections if section.path])
 
 
-def _evidence(
-    soup: BeautifulSoup, head: Head, sections: tuple[Section, ...], words: int, facts: tuple[Fact, ...]
-) -> Evidence:
+def _evidence(page: Node, head: Head, sections: tuple[Section, ...], words: int, facts: tuple[Fact, ...]) -> Evidence:
     blocks = [block for section in sections for block in section.blocks]
     headings = sum(count_words(section.path[-1]) for section in sections if section.path and not section.blocks)
     return Evidence(
-        soup=soup,
+        page=page,
         titles=tuple(dict.fromkeys(name for name in (head.title, head.headline) if name)),
         text="\n".join(block.text for block in blocks) if words < 200 else "",
         words=words + headings,

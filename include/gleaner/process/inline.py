@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from bs4 import NavigableString, Tag
-
 from include.gleaner.process import markers
+from include.gleaner.process.tree import Node
 from include.gleaner.text import display
 
 # Not <head>: where <body> is left out, the parser leaves <main> and <article> in there. What belongs there is here.
@@ -122,19 +121,6 @@ def clean(text: str) -> str:
     return "\n".join(line for part in text.split(LINE_BREAK) if (line := display(part)))
 
 
-def nodes_of(root: Tag) -> Iterator[Any]:
-    """Everything inside `root` in document order. Tag.descendants looks for the last one first, however deep it is."""
-    stack: list[Iterator[Any]] = [iter(root.contents)]
-    while stack:
-        for node in stack[-1]:
-            yield node
-            if isinstance(node, Tag) and node.contents:
-                stack.append(iter(node.contents))
-                break
-        else:
-            stack.pop()
-
-
 class Gatherer:
     """Collects the text nodes of one block."""
 
@@ -172,16 +158,16 @@ class Gatherer:
         return text, weight_of(text), links
 
 
-def inline_text(root: Tag) -> tuple[str, int, int]:
+def inline_text(root: Node) -> tuple[str, int, int]:
     """(text, weight, weight inside links) of all that is shown inside `root`, blocks set apart by a space."""
     gatherer = Gatherer()
     stack: list[tuple[Iterator[Any], bool]] = [(iter(root.contents), False)]
     while stack:
         children, is_link = stack[-1]
         for node in children:
-            if type(node) is NavigableString:
+            if isinstance(node, str):
                 gatherer.add(node)
-            elif isinstance(node, Tag) and node.name not in SKIPPED:
+            elif node.name not in SKIPPED:
                 if node.name == "br":
                     gatherer.add(" ")
                     continue

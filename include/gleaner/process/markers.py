@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from bs4 import Tag
+from include.gleaner.process.tree import Node
 
 NAV: Final = 1 << 0
 FOOTER: Final = 1 << 1
@@ -111,7 +111,7 @@ def of_names(names: str) -> int:
     return flags
 
 
-def of_element(tag: Tag) -> int:
+def of_element(tag: Node) -> int:
     """All flags of an element."""
     flags = _TAGS.get(tag.name, 0)
     attributes = tag.attrs
@@ -132,7 +132,7 @@ def of_element(tag: Tag) -> int:
     return flags
 
 
-def is_hidden_inline(tag: Tag) -> bool:
+def is_hidden_inline(tag: Node) -> bool:
     """Whether text inside a line is not shown, or shown a second time for the eye only."""
     attributes = tag.attrs
     # Links around whole cards are often kept from screen readers, which get another one: these are text.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 
 from include.gleaner.process.inline import inline_text
+from include.gleaner.process.tree import Node
 from include.gleaner.text import display
 
 _MAX_TITLE: Final = 300
 _MAX_TEXT: Final = 1_000
+_MAX_ELEMENTS: Final = 5_000
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?")
 _SEPARATOR: Final = re.compile(r"\s+[|–—·»:-]\s+|\s*[|»·—]\s*")
 _ARTICLE_TYPES: Final = re.compile(r"(?:\w*Article|BlogPosting|Report)")
@@ -30,16 +33,55 @@ class Head:
     metadata: Mapping[str, str] = field(default_factory=dict)  # canonical, published, modified, author, site, image
 
 
-def head_of(soup: BeautifulSoup, records: Sequence[Mapping[str, Any]], url: str) -> Head:
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What stands on a page for machines, and the few elements that tell what it is."""
+
+    soup: BeautifulSoup  # <title>, <meta>, <link> and JSON-LD, and nothing else of the page
+    headlines: tuple[Node, ...]  # the first <h1>
+    language: str  # of <html>
+    has_article_body: bool
+
+
+def published(page: Node) -> Published:
+    """Look through the page once. Beautiful Soup reads what machines are told, not the ten times as much around it."""
+    markup: list[str] = []
+    headlines: list[Node] = []
+    language = ""
+    has_article_body = False
+    for tag in page.elements():
+        name = tag.name
+        if name in ("meta", "link") or (name == "title" and (tag.parent is None or tag.parent.name != "svg")):
+            markup.append(_markup(tag))
+        elif name == "script":
+            if "ld+json" in tag.attrs.get("type", "").lower():
+                markup.append(f'<script type="application/ld+json">{"".join(map(str, tag.contents))}</script>')
+        elif name == "h1":
+            headlines.append(tag)
+        elif name == "html" and not language:
+            language = tag.attrs.get("lang") or tag.attrs.get("xml:lang") or ""
+        if not has_article_body and tag.attrs.get("itemprop") == "articleBody":
+            has_article_body = True
+    soup = BeautifulSoup("".join(markup[:_MAX_ELEMENTS]), "lxml", multi_valued_attributes=None)
+    return Published(soup=soup, headlines=tuple(headlines[:5]), language=language, has_article_body=has_article_body)
+
+
+def _markup(tag: Node) -> str:
+    attributes = "".join(f' {name}="{html.escape(value)}"' for name, value in tag.attrs.items())
+    text = f"{html.escape(tag.text())}</{tag.name}>" if tag.name == "title" else ""
+    return f"<{tag.name}{attributes}>{text}"
+
+
+def head_of(found: Published, records: Sequence[Mapping[str, Any]], url: str) -> Head:
     """Everything the head and the JSON-LD `records` tell; `url` is where the page was fetched."""
+    soup = found.soup
     metas = _metas(soup)
     articles = [record for record in records if _is_article(record.get("@type"))]
-    titles = [metas.get("og:title", ""), _text(_window_title(soup))]
-    headlines = [inline_text(tag)[0] for tag in soup.find_all("h1", limit=5)]
+    window = soup.find("title")
+    titles = [metas.get("og:title", ""), display(window.get_text()) if window is not None else ""]
+    headlines = [inline_text(tag)[0] for tag in found.headlines]
     headline = next((text for text in headlines if text), "")
-    html = soup.html
-    language = str(html.attrs.get("lang") or html.attrs.get("xml:lang") or "") if html is not None else ""
-    found = {
+    facts = {
         "canonical": _canonical(soup, metas, url),
         "published": _date(
             [metas.get("article:published_time", ""), *_values(articles, "datePublished"), metas.get("date", "")]
@@ -49,13 +91,13 @@ def head_of(soup: BeautifulSoup, records: Sequence[Mapping[str, Any]], url: str)
         "site": metas.get("og:site_name", ""),
     }
     return Head(
-        title=_title(titles, headline if len(headlines) == 1 else "", found["site"]),
+        title=_title(titles, headline if len(headlines) == 1 else "", facts["site"]),
         headline=headline[:_MAX_TITLE],
         description=(metas.get("description") or metas.get("og:description", ""))[:_MAX_TEXT],
-        language=language or metas.get("content-language", ""),
+        language=found.language or metas.get("content-language", ""),
         is_article=bool(articles) or metas.get("og:type", "").lower() == "article" or "article:published_time" in metas
-        or soup.find(attrs={"itemprop": "articleBody"}) is not None,
-        metadata={key: value for key, value in found.items() if value},
+        or found.has_article_body,
+        metadata={key: value for key, value in facts.items() if value},
     )  # fmt: skip
 
 
@@ -121,12 +163,3 @@ def _author(candidates: Iterable[Any]) -> str:
         if joined := ", ".join(display(name) for name in names if name and "://" not in name):
             return joined[:_MAX_TITLE]
     return ""
-
-
-def _window_title(soup: BeautifulSoup) -> Tag | None:
-    """The page's <title>; pictures in SVG have one too."""
-    return next((tag for tag in soup.find_all("title", limit=20) if tag.find_parent("svg") is None), None)
-
-
-def _text(tag: Tag | None) -> str:
-    return display(tag.get_text()) if tag is not None else ""

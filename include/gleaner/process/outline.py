@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from bs4 import BeautifulSoup, NavigableString, Tag
-
 from include.gleaner.process import markers
-from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text, nodes_of
+from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text
 from include.gleaner.process.preformatted import code_language, code_text
 from include.gleaner.process.tables import is_data_table, table_rows
+from include.gleaner.process.tree import Node
 
 LeafKind = Literal["heading", "paragraph", "item", "row", "code", "quote", "term", "definition"]
 
@@ -66,13 +65,13 @@ class _Context:
     in_list: bool = False
 
 
-def outline_of(soup: BeautifulSoup) -> Outline:
+def outline_of(page: Node) -> Outline:
     """The page's leaves in reading order. Never fails: every tree gives an outline, if an empty one."""
-    return _Walk(soup).outline
+    return _Walk(page).outline
 
 
 class _Walk:
-    def __init__(self, soup: BeautifulSoup) -> None:
+    def __init__(self, page: Node) -> None:
         self.outline = Outline(containers=[Container(parent=-1, flags=0, first=0)])
         self._context = _Context()
         self._container = 0
@@ -80,7 +79,7 @@ class _Walk:
         self._text = Gatherer()
         self._patience = _PATIENCE
         # What is under way: the children still to come, and what to restore when there are no more.
-        self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None]] = [(iter(soup.contents), None)]
+        self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None]] = [(iter(page.contents), None)]
         while self._stack:
             self._step()
         self._flush()
@@ -89,9 +88,9 @@ class _Walk:
     def _step(self) -> None:
         children, leave = self._stack[-1]
         for node in children:
-            if type(node) is NavigableString:
+            if isinstance(node, str):
                 self._text.add(node)
-            elif isinstance(node, Tag) and self._enter(node):
+            elif self._enter(node):
                 return
         self._stack.pop()
         if leave is not None:
@@ -105,7 +104,7 @@ class _Walk:
         self.outline.containers[self._container].end = len(self.outline.leaves)
         self._container, self._context = value
 
-    def _enter(self, tag: Tag) -> bool:
+    def _enter(self, tag: Node) -> bool:
         """Take in an element; True when its children are to be walked next."""
         name = tag.name
         if name in SKIPPED:
@@ -138,7 +137,7 @@ class _Walk:
         self._stack.append((iter(tag.contents), ("block", before)))
         return True
 
-    def _enter_inline(self, tag: Tag, name: str) -> bool:
+    def _enter_inline(self, tag: Node, name: str) -> bool:
         attributes = tag.attrs
         if attributes and markers.is_hidden_inline(tag):
             return False
@@ -151,13 +150,13 @@ class _Walk:
             self._stack.append((iter(tag.contents), None))
         return True
 
-    def _is_short(self, tag: Tag, limit: int) -> bool:
+    def _is_short(self, tag: Node, limit: int) -> bool:
         """Whether the element's text has at most `limit` characters, white space around its parts not counted."""
         if self._patience <= 0:
             return False
         length = seen = 0
-        for seen, node in enumerate(nodes_of(tag), 1):
-            if type(node) is NavigableString:
+        for seen, node in enumerate(tag.descendants(), 1):
+            if type(node) is str:
                 length += len(node.strip())
             if length > limit or seen > self._patience:
                 self._patience -= seen
@@ -169,17 +168,17 @@ class _Walk:
         containers.append(Container(parent=self._container, flags=flags, first=len(self.outline.leaves)))
         self._container = len(containers) - 1
 
-    def _context_in(self, tag: Tag, name: str) -> _Context:
+    def _context_in(self, tag: Node, name: str) -> _Context:
         outer = self._context
         if name in ("ul", "ol", "menu", "dir"):
             level = min(outer.level + 1, _MAX_DEPTH) if outer.in_list else 0
-            counter = _number(tag.get("start"), 1) - 1 if name == "ol" else None
+            counter = _number(tag.attrs.get("start"), 1) - 1 if name == "ol" else None
             group = outer.group if outer.in_list else self._group()
             return _Context("item", group, level, "", counter, True)
         if name == "li":
             marker = "- "
             if outer.counter is not None:
-                outer.counter = _number(tag.get("value"), outer.counter + 1)
+                outer.counter = _number(tag.attrs.get("value"), outer.counter + 1)
                 marker = f"{outer.counter}. "
             return _Context("item", outer.group if outer.in_list else self._group(), outer.level, marker, None, True)
         if name == "blockquote":
@@ -230,7 +229,7 @@ class _Walk:
         self.outline.containers[self._container].end = len(self.outline.leaves)
         self._container = before
 
-    def _heading(self, tag: Tag, level: int, flags: int) -> bool:
+    def _heading(self, tag: Node, level: int, flags: int) -> bool:
         text, weight, links = inline_text(tag)
         if len(text) > _MAX_HEADING:
             return False
@@ -240,7 +239,7 @@ class _Walk:
             self._close(before)
         return True
 
-    def _code(self, tag: Tag, flags: int) -> None:
+    def _code(self, tag: Node, flags: int) -> None:
         text = code_text(tag)
         if not text:
             return
@@ -248,7 +247,7 @@ class _Walk:
         self._leaf("code", text, len(text.split()), 0).language = code_language(tag)
         self._close(before)
 
-    def _table(self, tag: Tag, flags: int) -> None:
+    def _table(self, tag: Node, flags: int) -> None:
         before = self._in_container(flags)
         group = self._group()
         for row in table_rows(tag):
@@ -257,17 +256,17 @@ class _Walk:
         self._close(before)
 
 
-def _heading_level(tag: Tag, name: str) -> int:
+def _heading_level(tag: Node, name: str) -> int:
     if level := _HEADINGS.get(name, 0):
         return level
     if tag.attrs and tag.attrs.get("role") == "heading":
-        return min(max(_number(tag.get("aria-level"), 2), 1), 6)
+        return min(max(_number(tag.attrs.get("aria-level"), 2), 1), 6)
     return 0
 
 
-def _is_question(button: Tag) -> bool:
+def _is_question(button: Node) -> bool:
     """Buttons are no text, but those that unfold an answer are its question. Long ones were left open."""
-    text = clean(button.get_text(" "))
+    text = clean(button.text(" "))
     if "aria-controls" not in button.attrs and "aria-expanded" not in button.attrs:
         return False
     return text.endswith(("?", "؟", "？")) or text.count(" ") >= 3

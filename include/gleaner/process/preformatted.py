@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bs4 import CData, NavigableString, Tag
-
 from include.gleaner.process import markers
+from include.gleaner.process.tree import Node
 from include.gleaner.text import verbatim
 
 _SKIPPED: Final = frozenset(("script", "style", "button", "template", "svg", "input", "select"))
@@ -21,16 +20,16 @@ _NO_LANGUAGE: Final = frozenset(
 )
 
 
-def code_text(pre: Tag) -> str:
+def code_text(pre: Node) -> str:
     """The text of a <pre>, white space and all, without line numbers, buttons, and empty lines around it."""
     parts: list[str] = []
     stack: list[tuple[Iterator[Any], bool]] = [(iter(pre.contents), False)]
     while stack:
         children, is_line = stack[-1]
         for node in children:
-            if type(node) is NavigableString or type(node) is CData:
+            if isinstance(node, str):
                 parts.append(node)
-            elif isinstance(node, Tag) and node.name not in _SKIPPED:
+            elif node.name not in _SKIPPED:
                 if node.name == "br":
                     parts.append("\n")
                     continue
@@ -51,10 +50,10 @@ def code_text(pre: Tag) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def code_language(pre: Tag) -> str | None:
+def code_language(pre: Node) -> str | None:
     """The language as the page names it, lower case: on the <pre>, the <code> in it, or up to two elements around."""
-    tags: list[Tag] = [pre]
-    inner = next((child for child in pre.contents if isinstance(child, Tag)), None)
+    tags: list[Node] = [pre]
+    inner = next((child for child in pre.contents if isinstance(child, Node)), None)
     if inner is not None and inner.name == "code":
         tags.append(inner)
     around = pre.parent

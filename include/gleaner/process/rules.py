@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from bs4 import BeautifulSoup
+from include.gleaner.process.tree import Node
 
 REASONS: Final = (
     "not_html",  # given by decode: a PDF, an image, a feed, ...
@@ -25,7 +25,7 @@ REASONS: Final = (
 class Evidence:
     """What the rules may look at."""
 
-    soup: BeautifulSoup
+    page: Node
     titles: tuple[str, ...]  # window title and first heading, as far as there are any
     text: str  # the content found
     words: int
@@ -75,6 +75,7 @@ _NEEDS_SCRIPT: Final = re.compile(
 )
 _ROOTS: Final = ("root", "app", "__next", "__nuxt", "___gatsby", "svelte", "ember-app", "main-app", "application")
 _INDEX_OF: Final = re.compile(r"(?:index of|directory listing (?:for|of)) ?/.*", re.I)
+_UPWARDS: Final = re.compile(r"\s*(?:parent directory|\.\./?|\[to parent directory\]|name)\s*", re.I)
 _SITE_NAME: Final = re.compile(r"\s+[|–—·»-]\s+|\s*[|»·—]\s*")
 
 
@@ -93,34 +94,36 @@ def _titled(evidence: Evidence, pattern: re.Pattern[str], words: int) -> bool:
 
 def _is_directory(evidence: Evidence) -> bool:
     # The listing itself is no prose: the server's title and its link upwards tell.
-    return any(_INDEX_OF.fullmatch(title) for title in evidence.titles) and bool(
-        evidence.soup.find(
-            "a", string=re.compile(r"^\s*(?:parent directory|\.\./?|\[to parent directory\]|name)\s*$", re.I)
-        )
-        or evidence.soup.find("title", string=re.compile("directory listing", re.I))
+    return any(_INDEX_OF.fullmatch(title) for title in evidence.titles) and any(
+        (tag.name == "a" and _UPWARDS.fullmatch(tag.text()))
+        or (tag.name == "title" and "directory listing" in tag.text().lower())
+        for tag in evidence.page.elements()
     )
 
 
 def _is_login(evidence: Evidence) -> bool:
-    return (
-        _titled(evidence, _LOGIN, _SHORT)
-        and evidence.soup.find("input", attrs={"type": re.compile("^password$", re.I)}) is not None
+    return _titled(evidence, _LOGIN, _SHORT) and any(
+        tag.name == "input" and tag.attrs.get("type", "").lower() == "password" for tag in evidence.page.elements()
     )
 
 
 def _is_consent(evidence: Evidence) -> bool:
-    return _titled(evidence, _CONSENT, _WALL) and evidence.soup.find(("form", "button")) is not None
+    return _titled(evidence, _CONSENT, _WALL) and any(
+        tag.name in ("form", "button") for tag in evidence.page.elements()
+    )
 
 
 def _is_shell(evidence: Evidence) -> bool:
-    if evidence.words > 25 or evidence.has_facts or evidence.soup.find("script") is None:
+    if evidence.words > 25 or evidence.has_facts:
         return False
-    if any(
-        _NEEDS_SCRIPT.search(tag.get_text()) for tag in evidence.soup.find_all("noscript", limit=20)
-    ) or _NEEDS_SCRIPT.search(evidence.text):
+    tags = list(evidence.page.elements())
+    if not any(tag.name == "script" for tag in tags):
+        return False
+    notes = [tag for tag in tags if tag.name == "noscript"][:20]
+    if any(_NEEDS_SCRIPT.search(tag.text()) for tag in notes) or _NEEDS_SCRIPT.search(evidence.text):
         return True
-    root = evidence.soup.find(id=list(_ROOTS))
-    return root is not None and len(root.get_text(" ").split()) <= 5
+    root = next((tag for tag in tags if tag.attrs.get("id") in _ROOTS), None)
+    return root is not None and len(root.text(" ").split()) <= 5
 
 
 _RULES: Final[tuple[tuple[str, Callable[[Evidence], bool]], ...]] = (

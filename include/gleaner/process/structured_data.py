@@ -13,6 +13,7 @@ from bs4 import BeautifulSoup
 from include.gleaner.models import Fact
 from include.gleaner.process.outline import outline_of
 from include.gleaner.process.sections import sections_of
+from include.gleaner.process.tree import parse
 from include.gleaner.text import display, strip_binary
 
 Record = Mapping[str, Any]
@@ -161,5 +162,5 @@ def _plain(value: Any) -> str:
     if "<" not in value and "&" not in value:
         return "\n".join(line for part in value.split("\n") if (line := display(part)))
     # JSON can hold what no page can: "\\ud800" is a lone surrogate, and the parser takes none.
-    soup = BeautifulSoup(f"<body>{strip_binary(value)[0]}", "lxml", multi_valued_attributes=None)
-    return "\n".join(block.text for section in sections_of(outline_of(soup).leaves) for block in section.blocks)
+    page = parse(f"<body>{strip_binary(value)[0]}")
+    return "\n".join(block.text for section in sections_of(outline_of(page).leaves) for block in section.blocks)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bs4 import Tag
-
-from include.gleaner.process.inline import inline_text, nodes_of
+from include.gleaner.process.inline import inline_text
+from include.gleaner.process.tree import Node
 
 _NO_DATA: Final = frozenset(("table", "pre", "h1", "h2", "h3", "h4", "form", "article", "section", "main", "nav"))
 _MAX_SPAN: Final = 50
@@ -23,21 +22,21 @@ class Row:
     caption: bool = False
 
 
-def is_data_table(table: Tag) -> bool:
+def is_data_table(table: Node) -> bool:
     """Whether the table relates values by row and column: two or more columns, and only text in its cells."""
     if table.attrs.get("role") in ("presentation", "none"):
         return False
-    if any(isinstance(node, Tag) and node.name in _NO_DATA for node in nodes_of(table)):
+    if any(node.name in _NO_DATA for node in table.elements()):
         return False
     rows = list(_rows(table))
     if max((len(cells) for _, cells in rows), default=0) < 2:
         return False
-    return all(len(text) <= _MAX_CELL for _, cells in rows for cell in cells for text in [cell.get_text()])
+    return all(len(text) <= _MAX_CELL for _, cells in rows for cell in cells for text in [cell.text()])
 
 
-def table_rows(table: Tag) -> Iterator[Row]:
+def table_rows(table: Node) -> Iterator[Row]:
     """The caption, then the rows; a header row is followed by the row of dashes that Markdown wants."""
-    caption = next((node for node in table.contents if isinstance(node, Tag) and node.name == "caption"), None)
+    caption = next((node for node in table.contents if isinstance(node, Node) and node.name == "caption"), None)
     if caption is not None and (gathered := inline_text(caption))[0]:
         yield Row(*gathered, caption=True)
     hanging: dict[int, tuple[int, str]] = {}  # column -> (rows it still covers, text)
@@ -52,7 +51,7 @@ def table_rows(table: Tag) -> Iterator[Row]:
         first = False
 
 
-def _values(cells: list[Tag], hanging: dict[int, tuple[int, str]]) -> tuple[list[str], int, int]:
+def _values(cells: list[Node], hanging: dict[int, tuple[int, str]]) -> tuple[list[str], int, int]:
     values: list[str] = []
     weight = links = 0
 
@@ -79,16 +78,16 @@ def _values(cells: list[Tag], hanging: dict[int, tuple[int, str]]) -> tuple[list
     return values, weight, links
 
 
-def _rows(table: Tag) -> Iterator[tuple[bool, list[Tag]]]:
+def _rows(table: Node) -> Iterator[tuple[bool, list[Node]]]:
     """(is in <thead>, cells) per row, however the rows are wrapped; not those of tables inside."""
     stack: list[tuple[Iterator[Any], bool]] = [(iter(table.contents), False)]
     while stack:
         children, in_head = stack[-1]
         for node in children:
-            if not isinstance(node, Tag):
+            if isinstance(node, str):
                 continue
             if node.name == "tr":
-                yield in_head, [cell for cell in node.contents if isinstance(cell, Tag) and cell.name in ("td", "th")]
+                yield in_head, [cell for cell in node.contents if isinstance(cell, Node) and cell.name in ("td", "th")]
             elif node.name in ("thead", "tbody", "tfoot"):
                 stack.append((iter(node.contents), node.name == "thead"))
                 break
@@ -96,6 +95,6 @@ def _rows(table: Tag) -> Iterator[tuple[bool, list[Tag]]]:
             stack.pop()
 
 
-def _span(cell: Tag, name: str) -> int:
+def _span(cell: Node, name: str) -> int:
     text = str(cell.attrs.get(name) or "").strip()
     return min(max(int(text), 1), _MAX_SPAN) if text.isascii() and text.isdigit() and len(text) < 7 else 1
