@@ -52,3 +52,15 @@ def test_entities_are_neither_resolved_nor_multiplied(tmp_path_factory: pytest.T
     urls = [url for url, _ in parse_sitemap(body.encode(), url=URL).pages]
     assert "https://example.com/secret" not in urls
     assert all(len(url) < 100 for url in urls)
+
+
+@pytest.mark.parametrize("form", ["xml", "text"])
+def test_a_sitemap_ends_at_the_protocols_own_limit(form: str) -> None:
+    urls = [f"https://example.com/{number}" for number in range(50_001)]
+    listed = {
+        "xml": f"<urlset {NS}>" + "".join(f"<url><loc>{url}</loc></url>" for url in urls),
+        "text": "\n".join(urls),
+    }
+    found = parse_sitemap(listed[form].encode(), url=URL)
+    assert len(found.entries) == 50_000
+    assert found.is_cut
