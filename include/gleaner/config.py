@@ -20,7 +20,7 @@ URL_PATTERN: Final = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
 
 # Part of every fingerprint: raised when the same page would give other documents or chunks than before.
-PIPELINE_VERSION: Final = 1
+PIPELINE_VERSION: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The gate on extraction: floors that a change to the process stage must not fall below.
+"""The gate on extraction: floors that a change to the process stage must not fall below, and are only ever raised.
 
 Real pages with ground truth are read from ``../shared/data`` next to the repository or from GLEANER_TEST_DATA; they
 belong to their publishers and are no part of this repository. Without them the sample website is held to higher floors.
@@ -6,11 +6,9 @@ belong to their publishers and are no part of this repository. Without them the 
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,89 +22,49 @@ from markdown_it.token import Token
 
 from include.gleaner.local.website import SampleWebsite
 from include.gleaner.models import NotContent
+from include.gleaner.text import ZWNJ
 from tests.support.documents import blocks_of, document, read, text_of
+from tests.support.layouts import LAYOUTS
+from tools.train_block_model import Score, cross_validated, examples, labels, score, told
 
 DATA = Path(os.environ.get("GLEANER_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 PAGES = DATA / "wcxb-dev"
 MANUALS = DATA / "vue-fa"
-EVERY = 3  # pages; all of them take a minute
-
-WORD = re.compile(r"\w+")
-LEAST_F1 = 0.855
-MOST_LOST = 0.025
-LOST = 0.3  # recall below which a page counts as lost
-LEAST_F1_OF_SAMPLE = 0.97
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    precision: float
-    recall: float
-
-    @property
-    def f1(self) -> float:
-        return 2 * self.precision * self.recall / (self.precision + self.recall or 1.0)
-
-
-def score(found: str, truth: str) -> Score:
-    """Over the words as a multiset, lower case; of an empty truth nothing may be found."""
-    words, wanted = (Counter(WORD.findall(text.lower())) for text in (found, truth))
-    if not wanted:
-        return Score(precision=float(not words), recall=float(not words))
-    common = (words & wanted).total()
-    return Score(precision=common / (words.total() or 1), recall=common / wanted.total())
-
-
-def sample_pages() -> Iterator[tuple[str, bytes, str]]:
-    """(name, page, its main text) of the sample website."""
-    with SampleWebsite() as site:
-        for path, page in site.pages.items():
-            yield path, site.answer(path)[2], BeautifulSoup(page.content, "lxml").get_text(" ")
-
-
-def real_pages() -> Iterator[tuple[str, bytes, str]]:
-    """(name, page, its main text) of every third page, all types alike: the lines are in no order of type."""
-    with (PAGES / "truth.jsonl").open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines):
-            if number % EVERY == 0:
-                truth = json.loads(line)
-                body = gzip.decompress((PAGES / "html" / f"{truth['id']}.html.gz").read_bytes())
-                yield truth["id"], body, truth["main_content"]
+FLOORS = json.loads(Path(__file__).with_name("floors.json").read_text("utf-8"))
 
 
 def test_pages() -> None:
-    scores: dict[str, Score] = {}
-    real = PAGES.is_dir()
-    for name, body, truth in real_pages() if real else sample_pages():
-        found = read(body, "")
-        scores[name] = score("" if isinstance(found, NotContent) else text_of(found), truth)
-    assert scores
-    f1 = mean(one.f1 for one in scores.values())
-    lost = [name for name, one in scores.items() if one.recall < LOST]
-    print(f"{len(scores)} pages: F1 {f1:.3f}, lost {', '.join(lost) or 'none'}")
-    assert f1 >= (LEAST_F1 if real else LEAST_F1_OF_SAMPLE), f"macro F1 {f1:.3f}"
-    assert len(lost) <= MOST_LOST * len(scores), f"lost: {', '.join(lost)}"
+    """Each page is judged by a model that has seen no page of its domain, the sample website by the one that ships."""
+    if PAGES.is_dir():
+        pages = list(examples(PAGES))
+        assert len(pages) > 700
+        found = told(pages, cross_validated(pages))
+        print({name: round(value, 4) for name, value in found.items()})
+        for name in ("f1", "article", "documentation"):
+            assert found[name] >= FLOORS[name], f"{name} {found[name]:.4f}"
+        for name in ("lost", "leaked"):
+            assert found[name] <= FLOORS[f"most_{name}"], f"{name} {found[name]:.4f}"
+    scores = []
+    with SampleWebsite() as site:
+        for path, page in site.pages.items():
+            result = read(site.answer(path)[2], "")
+            text = "" if isinstance(result, NotContent) else text_of(result)
+            scores.append(score(text, BeautifulSoup(page.content, "lxml").get_text(" ")).f1)
+    assert mean(scores) >= FLOORS["sample_f1"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manual:
-    html: bytes
+    content: str  # HTML
     headings: tuple[str, ...]
     code: tuple[str, ...]
     paragraphs: tuple[str, ...]
-
-
-def layout() -> tuple[str, str]:
-    """What stands before and after the content of a Persian page of the sample website."""
-    with SampleWebsite() as site:
-        page = site.answer("/fa/about")[2].decode()
-        before, after = page.split(site.pages["/fa/about"].content)
-    return before, after
+    items: tuple[str, ...]  # of lists, those of one paragraph
+    joiners: int  # ZWNJ outside of raw HTML, such as a sponsor's box, which is no content
 
 
 def manuals() -> Iterator[tuple[str, Manual]]:
     """Persian documents in a page layout, each with what it has to give."""
-    before, after = layout()
     if not MANUALS.is_dir():
         for path, page in SampleWebsite().pages.items():
             if page.language == "fa":
@@ -114,10 +72,12 @@ def manuals() -> Iterator[tuple[str, Manual]]:
                 yield (
                     path,
                     Manual(
-                        html=f"{before}{page.content}{after}".encode(),
+                        content=page.content,
                         headings=tuple(tag.get_text() for tag in soup.find_all(["h1", "h2", "h3"])),
                         code=tuple(tag.get_text() for tag in soup.find_all("pre")),
                         paragraphs=tuple(" ".join(tag.get_text().split()) for tag in soup.find_all("p")),
+                        items=(),
+                        joiners=soup.get_text().count(ZWNJ),
                     ),
                 )
         return
@@ -130,10 +90,12 @@ def manuals() -> Iterator[tuple[str, Manual]]:
         yield (
             path.name,
             Manual(
-                html=f"{before}{parser.render(text)}{after}".encode(),
+                content=parser.render(text),
                 headings=tuple(inlines(above_text(tokens), "heading_open")),
                 code=tuple(code(token.content) for token in tokens if token.type == "fence" and token.content.strip()),
                 paragraphs=tuple(inlines(tokens, "paragraph_open")),
+                items=tuple(inlines(items_of(tokens), "paragraph_open")),
+                joiners=sum(token.content.count(ZWNJ) for token in tokens if token.type != "html_block"),
             ),
         )
 
@@ -156,8 +118,6 @@ def inlines(tokens: list[Token], after: str) -> Iterator[str]:
         children = token.children or []
         if opening.type != after or any(child.type == "html_inline" for child in children):
             continue
-        if children and children[0].type == "link_open" and children[-1].type == "link_close":
-            continue  # "see also": runs of nothing but links are taken for menus
         parts = {"softbreak": " ", "hardbreak": "\n", "image": ""}
         text = "".join(parts.get(child.type, child.content) for child in children).translate(controls)
         if text := "\n".join(" ".join(line.split()) for line in text.split("\n")).strip():
@@ -168,10 +128,21 @@ def code(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))
 
 
-def test_persian_manuals() -> None:
-    seen = 0
+def items_of(tokens: list[Token]) -> list[Token]:
+    """The tokens of the items of lists that are one paragraph each: three an item."""
+    return [
+        token
+        for at, opening in enumerate(tokens)
+        if opening.type == "list_item_open" and tokens[at + 4 : at + 5] and tokens[at + 4].type == "list_item_close"
+        for token in tokens[at + 1 : at + 4]
+    ]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_persian_manuals(layout: str) -> None:
+    scores: dict[str, float] = {}
     for name, manual in manuals():
-        page = document(manual.html)
+        page = document(LAYOUTS[layout].replace("CONTENT", manual.content).encode())
         text = text_of(page)
         headings = {heading for section in page.sections for heading in section.path}
         assert page.language == "fa", name
@@ -179,9 +150,15 @@ def test_persian_manuals() -> None:
         assert tuple(block.text for block in blocks_of(page) if block.kind == "code") == manual.code, name
         flat = re.sub(r"\n +", "\n", text)  # what continues an item of a list is indented
         assert not [paragraph for paragraph in manual.paragraphs if paragraph not in flat], name
-        assert "ما از کوکی‌ها برای نگه داشتن" not in text, name
-        seen += 1
-    assert seen >= 8
+        listed = [line for block in blocks_of(page) if block.kind == "list" for line in block.text.split("\n")]
+        lines = {re.sub(r"^ *(?:-|\d+\.) ", "", line) for line in listed}
+        assert not [item for item in manual.items if item not in lines], name
+        wanted = BeautifulSoup(manual.content, "lxml").get_text(" ")
+        assert text.count(ZWNJ) >= manual.joiners, name
+        scores[name] = score(text, wanted).f1
+    assert len(scores) >= 8
+    print(f"{layout}: {mean(scores.values()):.4f}")
+    assert min(scores.values()) >= FLOORS["layout_f1"], min(scores, key=lambda name: scores[name])
 
 
 def test_score() -> None:
@@ -189,6 +166,15 @@ def test_score() -> None:
     assert score("", "") == Score(precision=1.0, recall=1.0)
     assert score("a", "").f1 == 0.0
     assert score("", "a").f1 == 0.0
+
+
+def test_labels() -> None:
+    """A text counts as far as it stands in the truth, and no oftener than it stands there."""
+    truth = "The pump starts at six in the morning.\nBuy now"
+    found = labels(
+        ["The pump starts at six", "the pump starts at noon today", "Buy now", "Buy now", "morning", "x"], truth
+    )
+    assert found.tolist() == pytest.approx([1.0, 0.0, 1.0, 0.5, 0.25, 0.0])
 
 
 @pytest.mark.parametrize("name", ["wcxb-dev", "vue-fa"])

@@ -7,14 +7,13 @@ import re
 from typing import Final
 
 from include.gleaner.models import Document, Fact, NotContent, Section, Snapshot
+from include.gleaner.process.choose import main_content
 from include.gleaner.process.decode import decode, is_plain_text
-from include.gleaner.process.extract import content_of, without_orphans
 from include.gleaner.process.fingerprint import with_fingerprint
 from include.gleaner.process.language import language_of
 from include.gleaner.process.metadata import Head, head_of, published
 from include.gleaner.process.outline import outline_of
 from include.gleaner.process.rules import Evidence, refusal
-from include.gleaner.process.second_opinion import second_opinion
 from include.gleaner.process.sections import sections_of
 from include.gleaner.process.structured_data import facts_of, records_of
 from include.gleaner.process.tree import Node, parse
@@ -38,7 +37,8 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     found = published(page)
     records = records_of(found.soup)
     head = head_of(found, records, snapshot.url)
-    sections = _sections(page, text, head)
+    outline = outline_of(page)
+    sections = sections_of([outline.leaves[index] for index in main_content(outline, head)])
     language = language_of(_prose(sections) or head.title, head.language)
     facts = facts_of(records, language)
     words = sum(count_words(block.text) for section in sections for block in section.blocks)
@@ -56,15 +56,6 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
             metadata=head.metadata,
         )
     )
-
-
-def _sections(page: Node, text: str, head: Head) -> tuple[Section, ...]:
-    outline = outline_of(page)
-    kept = content_of(outline, is_article=head.is_article)
-    if head.is_article and kept:
-        agreed = set(second_opinion(text, outline.leaves, kept))
-        kept = without_orphans(outline, [index in agreed for index in range(len(outline.leaves))])
-    return sections_of([outline.leaves[index] for index in kept])
 
 
 def _prose(sections: tuple[Section, ...]) -> str:

@@ -22,6 +22,7 @@ _CLAIMS: Final = m.MAIN | m.ARTICLE | m.BODY_TEXT
 
 _HARD_SHARE: Final = 0.7  # of the page; a "footer" with more than that is a page inside wrong markup
 _SOFT_SHARE: Final = 0.3
+_RELATED_SHARE: Final = 0.5  # below a short text there is often more of the others than of itself
 _SMALL_SHARE: Final = 0.05  # a banner that says more than that says something
 _BANNER_WORDS: Final = 200  # a cookie banner has no more, and
 _BANNER_SHARE: Final = 0.9  # what is all of the page is not a banner on it
@@ -53,11 +54,15 @@ def content_of(outline: Outline, *, is_article: bool = False) -> list[int]:
     leaves = outline.leaves
     if not leaves:
         return []
-    keep = _without_marked(outline, _SOFT | m.C_COMMENT if is_article else _SOFT)
-    keep = _within_main(outline, keep)
-    keep = _without_links(outline, keep)
-    kept = without_orphans(outline, keep)
+    kept = without_orphans(outline, opinions_of(outline, is_article=is_article)[-1])
     return kept or _fallback(outline)
+
+
+def opinions_of(outline: Outline, *, is_article: bool = False) -> tuple[list[bool], ...]:
+    """For each leaf whether it is kept: after the first rule, after the second, after the third."""
+    unmarked = _without_marked(outline, _SOFT | m.C_COMMENT if is_article else _SOFT)
+    main = _within_main(outline, unmarked)
+    return unmarked, main, _without_links(outline, main)
 
 
 def _without_marked(outline: Outline, soft: int) -> list[bool]:
@@ -151,6 +156,8 @@ def _is_marked(flags: int, share: float, words: int, linked: float, inside_main:
         return True
     if flags & m.C_COOKIE and words <= _BANNER_WORDS and share < _BANNER_SHARE and not inside_main:
         return True  # on an empty page the banner is most of what there is, and still no content
+    if flags & m.C_RELATED and not flags & m.C_CONTENT:
+        return share < _RELATED_SHARE
     if flags & soft:
         return share < _SOFT_SHARE and not (flags & m.C_CONTENT and share > 0.1)
     return False

@@ -14,6 +14,7 @@ from include.gleaner.process import markers
 from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text
 from include.gleaner.process.preformatted import code_language, code_text
 from include.gleaner.process.tables import is_data_table, table_rows
+from include.gleaner.process.traits import traits_of
 from include.gleaner.process.tree import Node
 
 LeafKind = Literal["heading", "paragraph", "item", "row", "code", "quote", "term", "definition"]
@@ -45,6 +46,10 @@ class Container:
     flags: int  # of process.markers
     first: int  # leaves[first:end] stand inside
     end: int = 0
+    name: str = ""  # of the element
+    traits: int = 0  # of process.traits
+    depth: int = 0
+    path: int = 0  # the same number: the same names and classes, from the root on
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,7 +137,7 @@ class _Walk:
             self._table(tag, flags)
             return False
         before = (self._container, self._context)
-        self._open(flags)
+        self._open(tag, flags)
         self._context = self._context_in(tag, name)
         self._stack.append((iter(tag.contents), ("block", before)))
         return True
@@ -163,9 +168,20 @@ class _Walk:
                 return False
         return True
 
-    def _open(self, flags: int) -> None:
+    def _open(self, tag: Node, flags: int) -> None:
         containers = self.outline.containers
-        containers.append(Container(parent=self._container, flags=flags, first=len(self.outline.leaves)))
+        around = containers[self._container]
+        containers.append(
+            Container(
+                parent=self._container,
+                flags=flags,
+                first=len(self.outline.leaves),
+                name=tag.name,
+                traits=traits_of(tag),
+                depth=around.depth + 1,
+                path=hash((around.path, tag.name, tag.attrs.get("class"))),
+            )
+        )
         self._container = len(containers) - 1
 
     def _context_in(self, tag: Node, name: str) -> _Context:
@@ -219,10 +235,10 @@ class _Walk:
         self.outline.leaves.append(leaf)
         return leaf
 
-    def _in_container(self, flags: int) -> int:
+    def _in_container(self, tag: Node, flags: int) -> int:
         """Open a container for leaves that are made at once; gives back the container to return to."""
         before = self._container
-        self._open(flags)
+        self._open(tag, flags)
         return before
 
     def _close(self, before: int) -> None:
@@ -234,7 +250,7 @@ class _Walk:
         if len(text) > _MAX_HEADING:
             return False
         if text:
-            before = self._in_container(flags)
+            before = self._in_container(tag, flags)
             self._leaf("heading", text, weight, weight if self._text.links else links, 0, level)
             self._close(before)
         return True
@@ -243,12 +259,12 @@ class _Walk:
         text = code_text(tag)
         if not text:
             return
-        before = self._in_container(flags)
+        before = self._in_container(tag, flags)
         self._leaf("code", text, len(text.split()), 0).language = code_language(tag)
         self._close(before)
 
     def _table(self, tag: Node, flags: int) -> None:
-        before = self._in_container(flags)
+        before = self._in_container(tag, flags)
         group = self._group()
         for row in table_rows(tag):
             kind: LeafKind = "paragraph" if row.caption else "row"

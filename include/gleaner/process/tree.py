@@ -13,7 +13,8 @@ from lxml import etree
 
 from include.gleaner.errors import UnreadablePageError
 
-_PIECE: Final = 1 << 20  # bytes that are given to the parser at once
+MAX_ELEMENTS: Final = 300_000  # of one page; a tree of so many takes some hundred MB
+_PIECE: Final = 1 << 18  # bytes that are given to the parser at once
 _DROPPED: Final = frozenset(
     ("style", "template")
 )  # their text is never read; that of scripts is, for what they publish
@@ -67,7 +68,7 @@ class Node:
 def parse(text: str) -> Node:
     """The root of the page; its contents are those of the document. Text without markup is a paragraph.
 
-    Raises UnreadablePageError for what the parser refuses altogether.
+    Raises UnreadablePageError for what the parser refuses altogether, and for more than 300,000 elements.
     """
     builder = _Builder()
     parser = etree.HTMLParser(target=builder, encoding="utf-8", huge_tree=True)  # type: ignore[arg-type]
@@ -75,6 +76,8 @@ def parse(text: str) -> Node:
     try:
         for start in range(0, len(encoded), _PIECE):
             parser.feed(encoded[start : start + _PIECE])
+            if builder.count > MAX_ELEMENTS:
+                raise UnreadablePageError(f"the page has more than {MAX_ELEMENTS:,} elements, which is no text")
         if encoded.strip():
             parser.close()
     except etree.LxmlError as error:
@@ -89,11 +92,13 @@ class _Builder:
     def __init__(self) -> None:
         self.root = self._node = Node("[document]", {}, None)
         self._texts: list[str] = []
+        self.count = 0
 
     def start(self, name: str, attrs: Mapping[str, str]) -> None:
         """Called by the parser."""
         if self._texts:
             self._flush()
+        self.count += 1
         parent = self._node
         self._node = node = Node(name, attrs, parent)
         parent.contents.append(node)

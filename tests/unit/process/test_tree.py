@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from include.gleaner.errors import UnreadablePageError
 from include.gleaner.process.tree import Node, parse
 
 
@@ -36,6 +37,12 @@ def test_nesting_has_no_limit(levels: int) -> None:
     page = parse("<div>" * levels + "inside" + "</div>" * levels + "<p>after")
     assert page.text("|") == "inside|after"
     assert sum(1 for _ in page.elements()) == levels + 3  # and html, body, p
+
+
+def test_a_page_of_nothing_but_elements_is_refused_before_it_fills_the_memory() -> None:
+    with pytest.raises(UnreadablePageError, match="more than 300,000 elements"):
+        parse("<p>a" * 2_000_000)
+    assert parse("<p>a" * 290_000).text() == "a" * 290_000
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", "<!-- nothing -->", "<>", "<!doctype html>"])

@@ -1,0 +1,116 @@
+"""Which leaves of a page are its content: the block model decides, the rules advise it and stand in for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby, pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from include.gleaner.process.block_model import BlockModel, best_choice, block_model
+from include.gleaner.process.extract import content_of, opinions_of
+from include.gleaner.process.features import features_of
+from include.gleaner.process.metadata import Head
+from include.gleaner.process.outline import Leaf, Outline
+
+_WHOLE: Final = frozenset(("row", "item", "term", "definition", "quote"))  # a table or a list is kept or dropped whole
+_LEAST_LEAVES: Final = 15  # the model has learned from pages with a frame around them; less is left to the rules
+_LEAST_WORDS: Final = 80
+_MOST_LEAVES: Final = 20_000  # the features of so many take 30 MB, and no page for people has more
+_LONGEST_GAP: Final = 5  # leaves
+_STEPS_AROUND: Final = 2  # elements
+_LISTS: Final = frozenset(("ul", "ol", "li", "menu", "dir", "dl", "dd", "blockquote"))
+_LINKED: Final = 0.5
+_RUNNING_WORDS: Final = 50
+_RUNNING_SHARE: Final = 0.3  # of what is kept
+_LEAST_CHANCE: Final = 0.2  # of the best leaf; below it the model knows no content here
+
+
+def main_content(outline: Outline, head: Head, model: BlockModel | None = None) -> list[int]:
+    """Indices of the leaves that are content, in reading order; empty only when all is menus and footers."""
+    leaves = outline.leaves
+    words = np.array([max(leaf.weight, 0.1) for leaf in leaves])
+    if not _LEAST_LEAVES <= len(leaves) <= _MOST_LEAVES or words.sum() < _LEAST_WORDS:
+        return content_of(outline, is_article=head.is_article)
+    opinions = opinions_of(outline, is_article=head.is_article)
+    chances = (model or block_model()).chances(features_of(outline, head, opinions))
+    _level(chances, words, leaves)
+    if chances.max() < _LEAST_CHANCE:
+        return content_of(outline, is_article=head.is_article)
+    chosen, _ = best_choice(chances, words)
+    _without_gaps(chosen, outline, opinions[-1])
+    _with_lists(chosen, outline, opinions[0])
+    _with_headings(chosen, leaves, opinions[0])
+    return [int(index) for index in np.flatnonzero(chosen)]
+
+
+def _level(chances: NDArray[np.float64], words: NDArray[np.float64], leaves: list[Leaf]) -> None:
+    """What belongs together gets one chance."""
+    for group, run in groupby(range(len(leaves)), key=lambda index: leaves[index].group):
+        if group:
+            whole = [index for index in run if leaves[index].kind in _WHOLE]
+            if len(whole) > 1:
+                chances[whole] = (chances[whole] * words[whole]).sum() / words[whole].sum()
+
+
+def _without_gaps(chosen: NDArray[Any], outline: Outline, advised: list[bool]) -> None:
+    """A few lines between two that are kept, all of them in one box, are kept if the rules would keep them."""
+    for before, after in pairwise(np.flatnonzero(chosen).tolist()):
+        gap = range(before + 1, after)
+        if not 0 < len(gap) <= _LONGEST_GAP or not all(advised[index] for index in gap):
+            continue
+        boxes = [_around(outline, index) for index in range(before, after + 1)]
+        if boxes[0].intersection(*boxes[1:]):
+            chosen[before:after] = True
+
+
+def _around(outline: Outline, index: int) -> set[int]:
+    """The boxes that a leaf stands in, as far as they count as one place."""
+    box = outline.leaves[index].container
+    boxes = {box, _place_of(outline, index)}
+    for _ in range(_STEPS_AROUND):
+        box = max(outline.containers[box].parent, 0)
+        boxes.add(box)
+    return boxes
+
+
+def _with_lists(chosen: NDArray[Any], outline: Outline, unmarked: list[bool]) -> None:
+    """A list of links is a menu, but not where it stands in the middle of the running text."""
+    leaves = outline.leaves
+    prose: Counter[int] = Counter()  # words right inside a box, or in its lists
+    total = 0
+    for index in np.flatnonzero(chosen).tolist():
+        leaf = leaves[index]
+        total += leaf.weight
+        if leaf.kind in ("paragraph", "item") and leaf.link_weight < _LINKED * leaf.weight:
+            prose[_place_of(outline, index)] += leaf.weight
+    running = {box for box, words in prose.items() if words >= max(_RUNNING_WORDS, _RUNNING_SHARE * total)}
+    for index, leaf in enumerate(leaves):
+        if leaf.kind == "item" and unmarked[index] and _place_of(outline, index) in running:
+            chosen[index] = True
+
+
+def _place_of(outline: Outline, index: int) -> int:
+    """The box that a leaf stands in, or that its list or quote stands in."""
+    boxes = outline.containers
+    box = max(boxes[outline.leaves[index].container].parent, 0)
+    while box > 0 and boxes[box].name in _LISTS:
+        box = boxes[box].parent
+    return box
+
+
+def _with_headings(chosen: NDArray[Any], leaves: list[Leaf], unmarked: list[bool]) -> None:
+    """A text that is kept keeps the headings right above it, if no rule has dropped them as navigation."""
+    below = False  # whether what comes next, below deeper headings only, is kept
+    level = 7
+    for index in range(len(leaves) - 1, -1, -1):
+        leaf = leaves[index]
+        if leaf.kind != "heading":
+            below, level = bool(chosen[index]), 7
+        elif below and leaf.level < level and unmarked[index]:
+            chosen[index] = True
+            level = leaf.level
+        else:
+            below = below and leaf.level < level
