@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from itertools import takewhile
 
 from include.gleaner.models import Block, Document, NotContent, Snapshot
 from include.gleaner.process.document import read_document
+from include.gleaner.process.records import text_of
+
+__all__ = ["URL", "blocks_of", "document", "read", "text_of"]
 
 URL = "https://example.com/a/page"
 
@@ -29,15 +31,3 @@ def document(html: str | bytes, content_type: str = "text/html; charset=utf-8") 
 def blocks_of(page: Document) -> list[Block]:
     """All blocks in reading order."""
     return [block for section in page.sections for block in section.blocks]
-
-
-def text_of(page: Document) -> str:
-    """Headings and blocks, one under the other, each heading once."""
-    lines: list[str] = []
-    before: tuple[str, ...] = ()
-    for section in page.sections:
-        pairs = zip(before, section.path[:-1], strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        lines += [*section.path[shared:], *(block.text for block in section.blocks)]
-        before = section.path
-    return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from include.gleaner.models import Block, Document, Fact, Section
@@ -55,6 +56,18 @@ def document_from_json(record: Mapping[str, Any]) -> Document:
             for fact in record["facts"]
         ),
     )
+
+
+def text_of(document: Document) -> str:
+    """The content as plain text: headings and blocks, one under the other, each heading once."""
+    lines: list[str] = []
+    before: tuple[str, ...] = ()
+    for section in document.sections:
+        pairs = zip(before, section.path[:-1], strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        lines += [*section.path[shared:], *(block.text for block in section.blocks)]
+        before = section.path
+    return "\n".join(lines)
 
 
 def _block_to_json(block: Block) -> dict[str, Any]:
