@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 MODEL: Final = Path(__file__).with_suffix(".npz")
 MAX_LEAVES: Final = 16  # of one tree: a bit each
-_ROWS: Final = 64  # of the page that are judged at once: what fits into the cache
+_ROWS: Final = 64  # leaves that are judged at once: what fits into the cache
 _DIGITS: Final = 6  # so that the last bits of an exponential, which differ between machines, decide nothing
 
 # The number of the lowest bit that is set, for all there are.
@@ -71,14 +71,15 @@ class BlockModel:
 
     def chances(self, features: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         """For each leaf of a page the probability that it is content; `features` as of features_of."""
-        rows = np.stack([features[name] for name in self.names], axis=1)
-        sums = np.empty(len(rows), dtype=np.float64)
-        for start in range(0, len(rows), _ROWS):
-            part = rows[start : start + _ROWS]
-            fails = part[:, self.feature] > self.threshold
-            left = np.where(fails, self.masks, np.uint16(0xFFFF))
-            leaf = _LOWEST[np.bitwise_and.reduceat(left, self.starts, axis=1)]
-            sums[start : start + _ROWS] = self.values[leaf + self.offsets].sum(axis=1, dtype=np.int64)
+        # A row for each split, so that what lies side by side is worked on together.
+        columns = np.stack([features[name] for name in self.names])
+        thresholds, masks = self.threshold[:, np.newaxis], self.masks[:, np.newaxis]
+        sums = np.empty(columns.shape[1], dtype=np.float64)
+        for start in range(0, len(sums), _ROWS):
+            fails = columns[:, start : start + _ROWS][self.feature] > thresholds
+            left = np.where(fails, masks, np.uint16(0xFFFF))
+            leaf = _LOWEST[np.bitwise_and.reduceat(left, self.starts, axis=0)]
+            sums[start : start + _ROWS] = self.values[leaf + self.offsets[:, np.newaxis]].sum(axis=0, dtype=np.int64)
         chances: NDArray[np.float64] = np.round(1.0 / (1.0 + np.exp(-sums * self.scale)), _DIGITS)
         return chances
 

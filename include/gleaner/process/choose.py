@@ -20,6 +20,7 @@ _LEAST_LEAVES: Final = 15  # the model has learned from pages with a frame aroun
 _LEAST_WORDS: Final = 80
 _MOST_LEAVES: Final = 20_000  # the features of so many take 30 MB, and no page for people has more
 _LONGEST_GAP: Final = 5  # leaves
+_DOUBT: Final = 0.2  # a chance; a short line too many is better than the title of a box too few
 _STEPS_AROUND: Final = 2  # elements
 _LISTS: Final = frozenset(("ul", "ol", "li", "menu", "dir", "dl", "dd", "blockquote"))
 _LINKED: Final = 0.5
@@ -40,7 +41,7 @@ def main_content(outline: Outline, head: Head, model: BlockModel | None = None) 
     if chances.max() < _LEAST_CHANCE:
         return content_of(outline, is_article=head.is_article)
     chosen, _ = best_choice(chances, words)
-    _without_gaps(chosen, outline, opinions[-1])
+    _without_gaps(chosen, chances, outline, opinions[-1])
     _with_lists(chosen, outline, opinions[0])
     _with_headings(chosen, leaves, opinions[0])
     return [int(index) for index in np.flatnonzero(chosen)]
@@ -55,14 +56,14 @@ def _level(chances: NDArray[np.float64], words: NDArray[np.float64], leaves: lis
                 chances[whole] = (chances[whole] * words[whole]).sum() / words[whole].sum()
 
 
-def _without_gaps(chosen: NDArray[Any], outline: Outline, advised: list[bool]) -> None:
-    """A few lines between two that are kept, all of them in one box, are kept if the rules would keep them."""
+def _without_gaps(chosen: NDArray[Any], chances: NDArray[np.float64], outline: Outline, advised: list[bool]) -> None:
+    """A few lines between two that are kept are kept if the rules want them, and they are in one box or in doubt."""
     for before, after in pairwise(np.flatnonzero(chosen).tolist()):
         gap = range(before + 1, after)
         if not 0 < len(gap) <= _LONGEST_GAP or not all(advised[index] for index in gap):
             continue
         boxes = [_around(outline, index) for index in range(before, after + 1)]
-        if boxes[0].intersection(*boxes[1:]):
+        if chances[before + 1 : after].min() >= _DOUBT or boxes[0].intersection(*boxes[1:]):
             chosen[before:after] = True
 
 

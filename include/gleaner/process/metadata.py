@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 from bs4 import BeautifulSoup
 
 from include.gleaner.process.inline import inline_text
-from include.gleaner.process.tree import Node
+from include.gleaner.process.tree import Node, Page
 from include.gleaner.text import display
 
 _MAX_TITLE: Final = 300
@@ -43,15 +43,15 @@ class Published:
     has_article_body: bool
 
 
-def published(page: Node) -> Published:
-    """Look through the page once. Beautiful Soup reads what machines are told, not the ten times as much around it."""
+def published(page: Page) -> Published:
+    """Beautiful Soup reads what machines are told, and not the hundred times as much around it."""
     markup: list[str] = []
     headlines: list[Node] = []
     language = ""
     has_article_body = False
-    for tag in page.elements():
+    for tag in page.telling:
         name = tag.name
-        if name in ("meta", "link") or (name == "title" and (tag.parent is None or tag.parent.name != "svg")):
+        if name in ("meta", "title") or (name == "link" and "canonical" in tag.attrs.get("rel", "").lower()):
             markup.append(_markup(tag))
         elif name == "script":
             if "ld+json" in tag.attrs.get("type", "").lower():

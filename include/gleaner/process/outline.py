@@ -20,6 +20,7 @@ from include.gleaner.process.tree import Node
 LeafKind = Literal["heading", "paragraph", "item", "row", "code", "quote", "term", "definition"]
 
 _HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
+_ROOTS: Final = frozenset(("[document]", "html", "body"))
 _MAX_HEADING: Final = 300  # characters; longer ones are text in the wrong element
 _MAX_DECOR: Final = 2_000
 _MAX_BUTTON: Final = 300
@@ -84,14 +85,14 @@ class _Walk:
         self._text = Gatherer()
         self._patience = _PATIENCE
         # What is under way: the children still to come, and what to restore when there are no more.
-        self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None]] = [(iter(page.contents), None)]
+        self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None, Node]] = [(iter(page.contents), None, page)]
         while self._stack:
             self._step()
         self._flush()
         self.outline.containers[0].end = len(self.outline.leaves)
 
     def _step(self) -> None:
-        children, leave = self._stack[-1]
+        children, leave, _ = self._stack[-1]
         for node in children:
             if isinstance(node, str):
                 self._text.add(node)
@@ -139,7 +140,7 @@ class _Walk:
         before = (self._container, self._context)
         self._open(tag, flags)
         self._context = self._context_in(tag, name)
-        self._stack.append((iter(tag.contents), ("block", before)))
+        self._stack.append((iter(tag.contents), ("block", before), tag))
         return True
 
     def _enter_inline(self, tag: Node, name: str) -> bool:
@@ -150,9 +151,9 @@ class _Walk:
             return False
         if name == "a" and "href" in attributes:
             self._text.links += 1
-            self._stack.append((iter(tag.contents), ("link", None)))
+            self._stack.append((iter(tag.contents), ("link", None), tag))
         else:
-            self._stack.append((iter(tag.contents), None))
+            self._stack.append((iter(tag.contents), None, tag))
         return True
 
     def _is_short(self, tag: Node, limit: int) -> bool:
@@ -260,7 +261,8 @@ class _Walk:
         if not text:
             return
         before = self._in_container(tag, flags)
-        self._leaf("code", text, len(text.split()), 0).language = code_language(tag)
+        around = [element for _, _, element in self._stack[:-3:-1] if element.name not in _ROOTS]
+        self._leaf("code", text, len(text.split()), 0).language = code_language(tag, around)
         self._close(before)
 
     def _table(self, tag: Node, flags: int) -> None:

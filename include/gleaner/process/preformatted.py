@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from include.gleaner.process import markers
@@ -50,19 +50,13 @@ def code_text(pre: Node) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def code_language(pre: Node) -> str | None:
-    """The language as the page names it, lower case: on the <pre>, the <code> in it, or up to two elements around."""
+def code_language(pre: Node, around: Sequence[Node] = ()) -> str | None:
+    """The language as the page names it, lower case: on the <pre>, the <code> in it, or the elements `around`."""
     tags: list[Node] = [pre]
     inner = next((child for child in pre.contents if isinstance(child, Node)), None)
     if inner is not None and inner.name == "code":
         tags.append(inner)
-    around = pre.parent
-    for _ in range(2):
-        if around is None or around.name in ("body", "[document]"):
-            break
-        tags.append(around)
-        around = around.parent
-    for tag in tags:
+    for tag in (*tags, *around):
         for name in ("data-lang", "data-language", "data-code-language"):
             if (value := tag.attrs.get(name)) and re.fullmatch(r"[\w+#-]{1,20}", str(value)):
                 return str(value).lower()

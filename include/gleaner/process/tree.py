@@ -14,6 +14,7 @@ from lxml import etree
 from include.gleaner.errors import UnreadablePageError
 
 MAX_ELEMENTS: Final = 300_000  # of one page; a tree of so many takes some hundred MB
+_TELLING: Final = frozenset(("html", "title", "meta", "link", "script", "h1"))
 _PIECE: Final = 1 << 18  # bytes that are given to the parser at once
 _DROPPED: Final = frozenset(
     ("style", "template")
@@ -21,15 +22,17 @@ _DROPPED: Final = frozenset(
 
 
 class Node:
-    """An element: its name, its attributes, and what stands in it, texts and elements in their order."""
+    """An element: its name, its attributes, and what stands in it, texts and elements in their order.
 
-    __slots__ = ("attrs", "contents", "name", "parent")
+    It does not know what it stands in: a tree without circles is gone as soon as nobody needs it.
+    """
 
-    def __init__(self, name: str, attrs: Mapping[str, str], parent: Node | None) -> None:
+    __slots__ = ("attrs", "contents", "name")
+
+    def __init__(self, name: str, attrs: Mapping[str, str]) -> None:
         self.name = name
         self.attrs = attrs
         self.contents: list[str | Node] = []
-        self.parent = parent
 
     def descendants(self) -> Iterator[str | Node]:
         """Everything inside, in document order; for elements as deep as a hostile page likes."""
@@ -65,8 +68,18 @@ class Node:
         return separator.join(texts)
 
 
-def parse(text: str) -> Node:
-    """The root of the page; its contents are those of the document. Text without markup is a paragraph.
+class Page(Node):
+    """The root of a page: what stands in it is the document."""
+
+    __slots__ = ("telling",)
+
+    def __init__(self) -> None:
+        super().__init__("[document]", {})
+        self.telling: list[Node] = []  # the elements that say something about the page, wherever they stand
+
+
+def parse(text: str) -> Page:
+    """The page. Text without markup is a paragraph.
 
     Raises UnreadablePageError for what the parser refuses altogether, and for more than 300,000 elements.
     """
@@ -90,36 +103,40 @@ class _Builder:
     """A target of lxml's parser."""
 
     def __init__(self) -> None:
-        self.root = self._node = Node("[document]", {}, None)
-        self._texts: list[str] = []
+        self.root = Page()
         self.count = 0
+        self._open: list[Node] = [self.root]
+        self._texts: list[str] = []
 
     def start(self, name: str, attrs: Mapping[str, str]) -> None:
         """Called by the parser."""
         if self._texts:
             self._flush()
         self.count += 1
-        parent = self._node
-        self._node = node = Node(name, attrs, parent)
-        parent.contents.append(node)
+        node = Node(name, attrs)
+        around = self._open[-1]
+        around.contents.append(node)
+        self._open.append(node)
+        if (name in _TELLING or "itemprop" in attrs) and around.name != "svg":  # pictures have titles, too
+            self.root.telling.append(node)
 
     def end(self, _: str) -> None:
         """Called by the parser, which closes what it opened and in the right order."""
         if self._texts:
             self._flush()
-        if self._node.parent is not None:
-            self._node = self._node.parent
+        if len(self._open) > 1:
+            self._open.pop()
 
     def data(self, text: str) -> None:
         """Called by the parser, maybe several times for one text."""
         self._texts.append(text)
 
-    def close(self) -> Node:
+    def close(self) -> Page:
         """Called by the parser."""
         self._flush()
         return self.root
 
     def _flush(self) -> None:
-        if self._texts and self._node.name not in _DROPPED:
-            self._node.contents.append("".join(self._texts))
+        if self._texts and (node := self._open[-1]).name not in _DROPPED:
+            node.contents.append("".join(self._texts))
         self._texts.clear()

@@ -136,6 +136,16 @@ def test_a_short_line_between_two_kept_ones_is_kept() -> None:
     assert found[7:9] == ["Note", "well"]
 
 
+def test_a_line_in_doubt_is_kept_wherever_it_stands_between_kept_ones() -> None:
+    """Titles of boxes in the text are in boxes of their own."""
+    box = f"<div><div><div><p>Note</p></div></div><div><div>{TEXT[0]}{TEXT[1]}</div></div></div>"
+    outline = page_of(*TEXT[:6], box, *TEXT[6:])
+    assert "Note" not in kept_but(outline, lambda text: text == "Note")
+    model: Any = Told(outline, lambda text: text == "Note")
+    model.values[[leaf.text for leaf in outline.leaves].index("Note")] = 0.25
+    assert "Note" in [outline.leaves[index].text for index in main_content(outline, Head(), model)]
+
+
 @pytest.mark.parametrize(
     "between",
     [
