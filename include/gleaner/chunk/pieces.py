@@ -56,7 +56,7 @@ def pieces_of(block: Block, language: str, budget: int) -> Iterator[Piece]:
 
 def fitting(text: str, budget: int) -> list[str]:
     """`text` in parts of at most `budget` tokens, cut where it hurts least, never inside a letter."""
-    if count_bounded(text) <= budget:
+    if is_within(text, budget):
         return [text]
     middle = len(text) / 2
     for cut in _CUTS:
@@ -78,6 +78,11 @@ def fitting(text: str, budget: int) -> list[str]:
 def graphemes(text: str) -> list[str]:
     """Letters as readers see them: with their marks, emoji sequences whole."""
     return _GRAPHEME.findall(text)
+
+
+def is_within(text: str, budget: int) -> bool:
+    """Whether `text` has at most `budget` tokens; most often its length tells, since no token is less than a byte."""
+    return 4 * len(text) <= budget or len(text.encode("utf-8", "replace")) <= budget or count_bounded(text) <= budget
 
 
 def count_bounded(text: str) -> int:

@@ -21,6 +21,7 @@ BREADCRUMB_SHARE: Final = 0.25  # of a chunk's tokens, at most
 GOOD_FILL: Final = 0.6  # from here on a block may choose to begin a new chunk
 CHOOSING_BLOCKS: Final = 4  # one block in so many does
 SMALL_SHARE: Final = 0.2  # of the budget: sections below it are put together with their siblings
+_CHARACTERS_OF_TOKENS: Final = 40  # more than a token has on the average in any text
 SEPARATOR: Final = " > "
 
 
@@ -135,7 +136,7 @@ def _groups(sections: Iterator[Section], small: int) -> Iterator[list[Section]]:
     run: list[Section] = []
     size = 0
     for section in sections:
-        tokens = sum(count_bounded(block.text) for block in section.blocks) if len(section.path) > 1 else small
+        tokens = _size_up_to(small, section) if len(section.path) > 1 else small
         joins = (
             run
             and tokens < small
@@ -156,6 +157,16 @@ def _groups(sections: Iterator[Section], small: int) -> Iterator[list[Section]]:
             run = []
     if run:
         yield run
+
+
+def _size_up_to(enough: int, section: Section) -> int:
+    """Tokens of a section, counted until there are `enough`. Of a long block its beginning is enough to know."""
+    tokens = 0
+    for block in section.blocks:
+        tokens += count_bounded(block.text[: enough * _CHARACTERS_OF_TOKENS])
+        if tokens >= enough:
+            return enough
+    return tokens
 
 
 def _texts(part: _Part, short: str, policy: ChunkPolicy, language: str) -> Iterator[str]:
