@@ -1,6 +1,6 @@
 """Measures what Gleaner promises, for real, and prints a table. Nothing of it touches the project's own data.
 
-python -m benchmarks.run [start] [sample] [pages] [speed] [pace] [memory]        all of them without a name
+python -m benchmarks.run [start] [sample] [pages] [speed] [pace] [memory] [stages]        all of them without a name
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import crawl
+from benchmarks import crawl, stages
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
 from tests.support.debian_docs import fetch_docs
@@ -48,6 +48,7 @@ def main(names: list[str]) -> int:
         "start": start,
         "sample": sample,
         "pages": pages,
+        "stages": stages.stages,
         "speed": crawl.speed,
         "pace": crawl.pace,
         "memory": crawl.memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 import regex
@@ -36,10 +36,14 @@ class Piece:
 
     text: str
     glue: str  # what joins it to the piece before, when both are in one chunk
-    tokens: int  # of the text with its glue
     lead: str = ""  # what stands before it when it begins a chunk in the middle of its block: a table's header
     starts_block: bool = False
     is_prose: bool = False
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of the text with its glue; counted when somebody asks."""
+        return count_bounded(self.glue + self.text)
 
 
 def pieces_of(block: Block, language: str, budget: int) -> Iterator[Piece]:
@@ -107,9 +111,7 @@ def _pieces(parts: list[tuple[str, str]], budget: int, *, is_prose: bool = False
         for number, text in enumerate(fitting(part, budget - 2)):
             # A part that had to be cut is put together again without anything in between.
             joint = "\n\n" if first else glue if number == 0 else ""
-            yield Piece(
-                text=text, glue=joint, tokens=count_bounded(joint + text), starts_block=first, is_prose=is_prose
-            )
+            yield Piece(text=text, glue=joint, starts_block=first, is_prose=is_prose)
             first = False
 
 

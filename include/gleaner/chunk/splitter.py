@@ -19,6 +19,8 @@ from include.gleaner.text import count_words, fold
 
 BREADCRUMB_SHARE: Final = 0.25  # of a chunk's tokens, at most
 GOOD_FILL: Final = 0.6  # from here on a block may choose to begin a new chunk
+WHOLE_FILL: Final = 0.5  # of the budget: a section with no more is one chunk
+_LONGEST_TOKENS: Final = 8  # characters of a token; a text with more of them is not counted in vain
 CHOOSING_BLOCKS: Final = 4  # one block in so many does
 SMALL_SHARE: Final = 0.2  # of the budget: sections below it are put together with their siblings
 _CHARACTERS_OF_TOKENS: Final = 40  # more than a token has on the average in any text
@@ -173,21 +175,32 @@ def _texts(part: _Part, short: str, policy: ChunkPolicy, language: str) -> Itera
     """The texts of a part's chunks, greedily filled."""
     budget = policy.max_tokens - count_bounded(f"{short}\n\n") if short else policy.max_tokens
     room = budget - int(policy.max_tokens * policy.overlap_percent / 100)
+    pieces = [piece for block in part.blocks for piece in pieces_of(block, language, room)]
+    if _is_one_chunk(pieces, short, int(WHOLE_FILL * budget)):  # most are; then it is counted once, and not by pieces
+        yield from _fitted(pieces, short, policy.max_tokens)
+        return
     filled: list[Piece] = []
     size = 0
-    for block in part.blocks:
-        for piece in pieces_of(block, language, room):
-            chosen = piece.starts_block and size >= GOOD_FILL * budget and _chooses(piece.text)
-            if filled and (chosen or size + piece.tokens > budget):
-                yield from _fitted(filled, short, policy.max_tokens)
-                filled = _overlap(filled, budget - room)
-                size = sum(kept.tokens for kept in filled)
-            if not filled and piece.lead:
-                size += count_bounded(piece.lead)
-            filled.append(piece)
-            size += piece.tokens
+    for piece in pieces:
+        chosen = piece.starts_block and size >= GOOD_FILL * budget and _chooses(piece.text)
+        if filled and (chosen or size + piece.tokens > budget):
+            yield from _fitted(filled, short, policy.max_tokens)
+            filled = _overlap(filled, budget - room)
+            size = sum(kept.tokens for kept in filled)
+        if not filled and piece.lead:
+            size += count_bounded(piece.lead)
+        filled.append(piece)
+        size += piece.tokens
     if filled:
         yield from _fitted(filled, short, policy.max_tokens)
+
+
+def _is_one_chunk(pieces: Sequence[Piece], short: str, limit: int) -> bool:
+    """Whether all the pieces together are so short that no boundary can fall between them."""
+    length = sum(len(piece.text) for piece in pieces)
+    return (
+        bool(pieces) and length <= limit * _LONGEST_TOKENS and count_tokens(_embedded(short, _joined(pieces))) <= limit
+    )
 
 
 def _fitted(pieces: Sequence[Piece], short: str, limit: int) -> Iterator[str]:
