@@ -23,7 +23,7 @@ WHOLE_FILL: Final = 0.5  # of the budget: a section with no more is one chunk
 _LONGEST_TOKENS: Final = 8  # characters of a token; a text with more of them is not counted in vain
 CHOOSING_BLOCKS: Final = 4  # one block in so many does
 SMALL_SHARE: Final = 0.2  # of the budget: sections below it are put together with their siblings
-_CHARACTERS_OF_TOKENS: Final = 40  # more than a token has on the average in any text
+_CHARACTERS_OF_TOKENS: Final = 40  # more than a token has on the average; a rule of thumb, for grouping only
 SEPARATOR: Final = " > "
 
 
