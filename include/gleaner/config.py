@@ -19,8 +19,11 @@ TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 URL_PATTERN: Final = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
 
+DEFAULT_ENCODING: Final = "cl100k_base"  # of OpenAI's embedding models
+ENCODINGS: Final = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
+
 # Part of every fingerprint: raised when the same page would give other documents or chunks than before.
-PIPELINE_VERSION: Final = 2
+PIPELINE_VERSION: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +54,9 @@ class CrawlPolicy:
 class ChunkPolicy:
     """How a document is cut."""
 
-    max_tokens: int = 500  # of cl100k_base, in the text that is embedded, breadcrumb included
+    max_tokens: int = 500  # in the text that is embedded, breadcrumb included
     overlap_percent: int = 0  # of max_tokens, in whole sentences
+    encoding: str = DEFAULT_ENCODING  # whose tokens are counted, by its name in tiktoken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,7 @@ class IngestRequest:
         chunk = ChunkPolicy(
             max_tokens=_integer(params, "chunk_tokens", 500, 64, 2_000),
             overlap_percent=_integer(params, "chunk_overlap", 0, 0, 25),
+            encoding=_one_of(params, "chunk_encoding", ENCODINGS),
         )
         run = RunPolicy(
             batch_size=_integer(params, "batch_size", 50, 1, 500),
@@ -136,6 +141,7 @@ INGEST_PARAMS: Final = frozenset(
         "batch_size",
         "chunk_tokens",
         "chunk_overlap",
+        "chunk_encoding",
         "max_delete_share",
     }
 )
@@ -195,6 +201,13 @@ def _number(params: Mapping[str, Any], name: str, default: float, low: float, hi
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidParamError(name, f"needs a number from {low:g} to {high:g}")
     return float(value)
+
+
+def _one_of(params: Mapping[str, Any], name: str, names: tuple[str, ...]) -> str:
+    value = params.get(name, names[0])
+    if not isinstance(value, str) or value not in names:
+        raise InvalidParamError(name, f"needs one of {', '.join(names)}")
+    return value
 
 
 def _patterns(params: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Ids are derived, never drawn: the same tenant, source and URL give the same ids 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -107,6 +107,14 @@ class Chunk:
     word_count: int
     tldr: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # page_url, headings, fact data: plain JSON values
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLimit:
+    """What a model itself can take in at once."""
+
+    count: Callable[[str], int]  # tokens of a text by the model's own tokenizer
+    most: int
 
 
 @dataclass(frozen=True, kw_only=True)

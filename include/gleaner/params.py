@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from include.gleaner.config import TENANT_PATTERN, URL_PATTERN
+from include.gleaner.config import DEFAULT_ENCODING, ENCODINGS, TENANT_PATTERN, URL_PATTERN
 
 # For each Param: a default, and the fields of its schema. The bounds are those of `config.IngestRequest`, which checks
 # again, because a run may also be started in ways that check less.
@@ -84,7 +84,7 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "default": 500,
         "type": "integer",
         "title": "Tokens per chunk",
-        "description": "At most, breadcrumb included (cl100k_base). Another value embeds the whole site again.",
+        "description": "At most, breadcrumb included. Another value embeds the whole site again.",
         "minimum": 64,
         "maximum": 2_000,
         "section": "How",
@@ -96,6 +96,14 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Of a chunk, in whole sentences that it shares with the one before.",
         "minimum": 0,
         "maximum": 25,
+        "section": "How",
+    },
+    "chunk_encoding": {
+        "default": DEFAULT_ENCODING,
+        "type": "string",
+        "enum": list(ENCODINGS),
+        "title": "Encoding",
+        "description": "Whose tokens are counted. Others than cl100k_base need their ranks in TIKTOKEN_CACHE_DIR.",
         "section": "How",
     },
     "max_delete_share": {

@@ -17,13 +17,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from include.gleaner.config import EmbedPolicy
+from include.gleaner.chunk.splitter import split
+from include.gleaner.config import ChunkPolicy, EmbedPolicy
 from include.gleaner.embed import open_embedder
 from include.gleaner.embed.local import DIMENSIONS, TEXTS_PER_BATCH, E5Model, LocalEmbedder, Role, threads_from
 from include.gleaner.embed.local import shared_model as shared
 from include.gleaner.embed.local_graph import build_graph
 from include.gleaner.embed.weights import Weights, weights_path
 from include.gleaner.errors import SetupError
+from include.gleaner.models import Block, Document, Section
 
 PASSAGES = [
     "Hold the reset button on the back of the router for ten seconds until the light blinks.",
@@ -269,3 +271,21 @@ def test_threads_come_from_the_environment(value: str, threads: int) -> None:
 def test_a_number_of_threads_that_is_none_is_told(value: str) -> None:
     with pytest.raises(SetupError, match="GLEANER_EMBED_THREADS"):
         threads_from({"GLEANER_EMBED_THREADS": value})
+
+
+@pytest.mark.parametrize("text", [PASSAGES[3] + " ", "Zählerstände und Kündigungsfristen. ", "ﷺ ", "0x7f3a9b "])
+def test_chunks_fit_into_what_the_model_reads_at_once(text: str) -> None:
+    """With the encoding's budget alone they would not: words that it knows as one token are several here."""
+    section = Section(path=("Manual", "Setup"), blocks=(Block(kind="paragraph", text=(text * 2_000)[:20_000].strip()),))
+    document = Document(title="Manual", language="en", sections=(section,))
+    policy = ChunkPolicy(max_tokens=800)
+    chunks = split(document, policy, "", LocalEmbedder(EmbedPolicy()).limit)
+    tokens = [len(shared()._tokenizer.encode(f"passage: {chunk.embedded_text}")) for chunk in chunks]
+    assert max(tokens) <= 510
+    assert sum(tokens) / len(tokens) > 250
+    letters = "".join("".join(chunk.full_text.split()) for chunk in chunks)
+    assert letters == "".join(section.blocks[0].text.split())
+    assert any(
+        len(shared()._tokenizer.encode(f"passage: {chunk.embedded_text}")) > 510
+        for chunk in split(document, policy, "")
+    )

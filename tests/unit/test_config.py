@@ -19,7 +19,7 @@ GOOD = {"tenant": "acme", "url": "https://example.com/docs/"}
         ("url", "https://example.com/" + "a" * 2_000), ("max_pages", 0), ("max_pages", "10"), ("max_pages", True),
         ("max_pages", 1.5), ("delay_seconds", "fast"), ("delay_seconds", float("nan")), ("include_patterns", "a"),
         ("include_patterns", ["("]), ("exclude_patterns", [1]), ("include_patterns", ["a"] * 51),
-        ("chunk_overlap", 26), ("batch_size", 501),
+        ("chunk_overlap", 26), ("batch_size", 501), ("chunk_encoding", "o200k"), ("chunk_encoding", None),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused_by_name_and_without_secrets(name: str, value: Any) -> None:
@@ -49,7 +49,8 @@ def test_the_fingerprint_tells_policies_apart() -> None:
     others = {
         fingerprint(ChunkPolicy(max_tokens=400), EmbedPolicy()),
         fingerprint(ChunkPolicy(overlap_percent=10), EmbedPolicy()),
+        fingerprint(ChunkPolicy(encoding="o200k_base"), EmbedPolicy()),
         fingerprint(ChunkPolicy(), EmbedPolicy(model="text-embedding-3-small", dimensions=1_536)),
         fingerprint(ChunkPolicy(), EmbedPolicy(dimensions=256)),
     }
-    assert len(others | {base}) == 5
+    assert len(others | {base}) == 6

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from include.gleaner.chunk.splitter import split
-from include.gleaner.config import ChunkPolicy
+from include.gleaner.config import ENCODINGS, ChunkPolicy
 from include.gleaner.errors import UnreadablePageError
 from include.gleaner.models import Document, NotContent
 from include.gleaner.process.files import id_of, read_file
@@ -46,10 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--url", default="", help="where the page came from")
     parser.add_argument("--tokens", type=int, default=default.max_tokens, help="at most, in a chunk (%(default)s)")
     parser.add_argument("--overlap", type=int, default=default.overlap_percent, help="per cent (%(default)s)")
+    parser.add_argument("--encoding", default=default.encoding, choices=ENCODINGS, help="(%(default)s)")
     options = parser.parse_args(arguments)
     if not (64 <= options.tokens <= 2_000 and 0 <= options.overlap <= 25):
         parser.error("a chunk has 64 to 2,000 tokens, and 0 to 25 per cent of overlap")
-    policy = ChunkPolicy(max_tokens=options.tokens, overlap_percent=options.overlap)
+    policy = ChunkPolicy(max_tokens=options.tokens, overlap_percent=options.overlap, encoding=options.encoding)
     fine = True
     for path in options.pages:
         try:

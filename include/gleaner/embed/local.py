@@ -24,7 +24,7 @@ from include.gleaner.embed.local_graph import BUILDER_VERSION, build_graph
 from include.gleaner.embed.tokenizer import Tokenizer, build_vocabulary
 from include.gleaner.embed.weights import WEIGHTS_SHA256, Floats, Weights, unpack, weights_path
 from include.gleaner.errors import SetupError
-from include.gleaner.models import EmbeddedBatch
+from include.gleaner.models import EmbeddedBatch, TokenLimit
 from include.gleaner.text import strip_binary
 
 MODEL: Final = "multilingual-e5-small"
@@ -32,6 +32,7 @@ DIMENSIONS: Final = 384
 TEXTS_PER_BATCH: Final = 32  # about a second of work: what is lost when the task is killed
 
 Role = Literal["query", "passage"]  # the model was trained with these words in front of a text
+_PASSAGE: Final[Role] = "passage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,12 @@ class E5Model:
             total += self._mean_state(window).astype(np.float64) * len(window)
         return _Embedded(vector=(total / np.linalg.norm(total)).astype(np.float32), tokens=len(ids))
 
+    @property
+    def limit(self) -> TokenLimit:
+        """What the model reads at once of a passage."""
+        frame = len(self._tokenizer.encode(f"{_PASSAGE}: "))
+        return TokenLimit(count=self._tokenizer.count, most=self._window - frame)
+
     def _mean_state(self, ids: Sequence[int]) -> Floats:
         shape = self._weights.shape
         framed = [shape.bos, *ids, shape.eos]
@@ -95,6 +102,11 @@ class LocalEmbedder:
             )
         self._threads = threads_from(os.environ) if threads is None else threads
 
+    @property
+    def limit(self) -> TokenLimit:
+        """510 tokens with the word "passage" before them; loads the model."""
+        return shared_model().limit
+
     def embed(self, texts: Sequence[str], token_counts: Sequence[int] | None = None) -> Iterator[EmbeddedBatch]:
         """Vectors for `texts` as passages, 32 texts at a time and in their order; `token_counts` are not needed.
 
@@ -110,7 +122,7 @@ class LocalEmbedder:
         model = shared_model()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="embed")
         try:
-            results: list[Future[_Embedded]] = [pool.submit(model.embed, texts[at], "passage") for at in wanted]
+            results: list[Future[_Embedded]] = [pool.submit(model.embed, texts[at], _PASSAGE) for at in wanted]
             for start in range(0, len(wanted), TEXTS_PER_BATCH):
                 part = [future.result() for future in results[start : start + TEXTS_PER_BATCH]]
                 yield EmbeddedBatch(

@@ -9,6 +9,7 @@ from typing import Any
 import sentencepiece
 
 from include.gleaner.embed.weights import Weights
+from include.gleaner.text import strip_binary
 
 _SPACES = re.compile(" {2,}")
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # piece types in sentencepiece_model.proto
@@ -46,3 +47,7 @@ class Tokenizer:
         """Ids of the text's pieces, without special tokens; `text` must have no lone surrogates."""
         ids: list[int] = self._pieces.encode(_SPACES.sub(" ", text.translate(self._normalisation)))
         return ids
+
+    def count(self, text: str) -> int:
+        """How many pieces `text` has, whatever characters it holds."""
+        return len(self.encode(strip_binary(text)[0]))

@@ -31,10 +31,13 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     Raises InvalidParamError, UnknownParamError, SetupError, CrawlError.
     """
     request = IngestRequest.from_params(params)
+    from include.gleaner.chunk.encodings import encoding
     from include.gleaner.crawl.crawler import crawl
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
 
-    embedding()  # a connection that cannot be used is better told now than after an hour of crawling
+    # What cannot be used is better told now than after an hour of crawling.
+    embedding()
+    encoding(request.chunk.encoding)
     with knowledge_connection() as conn:
         outcome = crawl(conn, tenant_id=request.tenant_id, request=request, run_id=run_id)
     return {

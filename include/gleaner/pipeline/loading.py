@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import psycopg
 
+from include.gleaner.chunk.encodings import encoding
 from include.gleaner.chunk.splitter import split
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import GleanerError
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash
-from include.gleaner.models import Batch, Chunk, PageChunks
+from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.process.records import document_from_json
 from include.gleaner.sql import queries
@@ -51,7 +52,8 @@ def load_batch(
     """
     tally.start(conn)
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
-    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk)
+    encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
+    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder.limit)
     tally.chunks = sum(len(page.chunks) for page in pages)
     tally.save(conn)
     vectors, refused = _vectors(conn, store, embedder, pages, tally)
@@ -74,7 +76,12 @@ def load_batch(
 
 
 def _chunked_pages(
-    conn: psycopg.Connection, tally: BatchTally, source_id: uuid.UUID, batch: Batch, policy: ChunkPolicy
+    conn: psycopg.Connection,
+    tally: BatchTally,
+    source_id: uuid.UUID,
+    batch: Batch,
+    policy: ChunkPolicy,
+    limit: TokenLimit | None,
 ) -> tuple[list[_Page], set[uuid.UUID]]:
     rows = conn.execute(
         queries("plan")["documents_of_batch"],
@@ -89,7 +96,7 @@ def _chunked_pages(
     failed: set[uuid.UUID] = set()
     for page_id, url, generation, document in rows:
         try:
-            chunks = split(document_from_json(document), policy, url)
+            chunks = split(document_from_json(document), policy, url, limit)
         except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
             log.warning("%s: could not be chunked, %s", url, type(error).__name__)
             _dead_letter(conn, tally, "load", page_id, "", type(error).__name__)

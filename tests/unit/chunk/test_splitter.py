@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -69,11 +69,55 @@ def test_nothing_is_lost_and_no_limit_is_passed(doc: Document, limit: int, overl
         assert chunk.full_text.strip()
         assert chunk.embedded_text.endswith(chunk.full_text)
     assert [chunk.chunk_index for chunk in chunks] == list(range(len(chunks)))
-    text = "".join(letters(f"{chunk.full_text}\n") for chunk in chunks)
     if not overlap:
-        everything = "".join(letters(block.text) for part in doc.sections for block in part.blocks)
-        kept = iter(text)
-        assert all(letter in kept for letter in everything), "text is missing or out of order"
+        text = "".join(letters(chunk.full_text) for chunk in chunks)
+        missing = [block.text for part in doc.sections for block in part.blocks if letters(block.text) not in text]
+        assert not missing
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents, st.sampled_from([64, 100, 500]))
+def test_chunks_and_what_stands_between_them_are_the_text(doc: Document, limit: int) -> None:
+    """Nothing but white space is between them, and nothing else is in them."""
+    numbers = count()
+    parts = tuple(
+        replace(
+            part,
+            path=(f"H{next(numbers)}",),
+            blocks=tuple(replace(block, text=f"{next(numbers)}: {block.text}") for block in part.blocks),
+        )
+        for part in doc.sections
+    )
+    chunks = split(replace(doc, sections=parts), ChunkPolicy(max_tokens=limit), URL)
+    text = "".join(letters(chunk.full_text) for chunk in chunks)
+    headings = [part.path[0] for part in parts if not part.blocks]
+    for heading in headings:
+        text = text.replace(heading, "", 1)
+    assert text == "".join(letters(block.text) for part in parts for block in part.blocks)
+
+
+def test_no_section_is_told_twice() -> None:
+    note = "Turn off the water before you begin."
+    steps = "Open the lid. Take out the filter."
+    parts = [
+        section(note, steps, path=("Manual", "Filter")),
+        section(note, path=("Manual", "Valve")),  # under another heading it says something else
+        section(note, steps, path=("Manual", "Filter")),
+        section("Take out the filter.", path=("Manual",)),
+    ]
+    texts = [chunk.full_text for chunk in split(document(*parts), ChunkPolicy(max_tokens=64), URL)]
+    assert texts == [f"{note}\n\n{steps}", f"Valve\n\n{note}"]
+
+
+def test_a_last_crumb_shares_with_the_chunk_before_it() -> None:
+    lines = [f"value_{number} = compute({number})" for number in range(30)]
+    sizes = {}
+    for length in range(6, 30):
+        chunks = split(document(section("\n".join(lines[:length]), kind="code")), POLICY, URL)
+        assert "\n".join(chunk.full_text for chunk in chunks) == "\n".join(lines[:length])
+        sizes[length] = [chunk.token_count for chunk in chunks]
+    assert any(len(tokens) == 2 for tokens in sizes.values())
+    assert all(min(tokens) > 25 for tokens in sizes.values())
 
 
 def test_heading_of_an_empty_section_is_kept() -> None:

@@ -1,0 +1,153 @@
+"""Fills chunks with the blocks of one part, greedily and in order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from include.gleaner.chunk.parts import chooses
+from include.gleaner.chunk.pieces import GLUE, Piece, fitting, pieces_of, whole_block
+from include.gleaner.chunk.tokens import Meter, estimate
+from include.gleaner.config import ChunkPolicy
+from include.gleaner.models import Block
+
+GOOD_FILL: Final = 0.6  # from here on a block may choose to begin a new chunk
+WHOLE_FILL: Final = 0.5  # a part that is estimated to have no more is measured as a whole,
+LIKELY_FILL: Final = 0.9  # and one in which no block chooses to begin a chunk, with no more than that
+TAIL_FILL: Final = 0.25  # a last chunk with less shares with the one before it
+_SENTENCES: Final = frozenset(("paragraph", "quote"))
+_NO_PROSE: Final = frozenset(("code", "table"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Packed:
+    """What goes into one chunk."""
+
+    text: str
+    tokens: int  # with the prefix
+    prose: str  # without code and tables
+
+
+class Packer:
+    """Packs parts whose chunks all begin with `prefix`: the shortened breadcrumb, or nothing."""
+
+    def __init__(self, meter: Meter, policy: ChunkPolicy, prefix: str, language: str) -> None:
+        self._meter = meter
+        self._prefix = prefix
+        self._prefix_size = 0
+        self._language = language
+        self._most = policy.max_tokens
+        self._overlap = int(policy.max_tokens * policy.overlap_percent / 100)
+
+    def pack(self, blocks: Sequence[Block]) -> Iterator[Packed]:
+        """What the blocks fill, in order."""
+        text = GLUE.join(block.text for block in blocks)
+        if not text.strip():
+            return
+        # Nearly always one chunk, and then it is measured once; else block by block.
+        if estimate(text) <= (WHOLE_FILL if any(map(_may_begin, blocks[1:])) else LIKELY_FILL) * self._most:
+            size, tokens = self._meter.measure(self._prefix + text)
+            if size <= GOOD_FILL * self._most or (size <= self._most and not any(map(_may_begin, blocks[1:]))):
+                prose = [block.text for block in blocks if block.kind not in _NO_PROSE]
+                yield Packed(text=text, tokens=tokens, prose=text if len(prose) == len(blocks) else GLUE.join(prose))
+                return
+        self._prefix_size = self._meter.size(self._prefix) if self._prefix else 0
+        for run in self._runs(blocks):
+            yield from self._fitted(run)
+
+    def _runs(self, blocks: Sequence[Block]) -> list[list[Piece]]:
+        """What goes into each chunk."""
+        budget = self._most - self._prefix_size
+        runs: list[list[Piece]] = [[]]
+        size = 0
+        for block in blocks:
+            whole = whole_block(block, self._meter)
+            if runs[-1] and size >= GOOD_FILL * budget and _may_begin(block):
+                runs.append(self._kept(runs[-1]))
+                size = _size(runs[-1])
+            fits = size + whole.size <= budget
+            for piece in [whole] if fits else pieces_of(block, self._language, budget - self._overlap, self._meter):
+                if runs[-1] and size + piece.size > budget:
+                    runs.append(self._kept(runs[-1]))
+                    size = _size(runs[-1])
+                if not runs[-1] and piece.lead:
+                    size += self._meter.size(piece.lead)
+                runs[-1].append(piece)
+                size += piece.size
+        if len(runs) > 1 and size < TAIL_FILL * budget and not self._overlap:
+            runs[-2:] = self._balanced([*runs[-2], *runs[-1]])
+        return runs
+
+    def _balanced(self, pieces: Sequence[Piece]) -> list[list[Piece]]:
+        """Two chunks of about the same size in place of a full one and a crumb."""
+        fine = [part for piece in pieces for part in self._cut(piece)]
+        half, size, best = _size(fine) / 2, 0, (float("inf"), len(fine))
+        for at, piece in enumerate(fine[:-1], 1):
+            size += piece.size
+            best = min(best, (abs(size - half), at))
+        return [run for run in (fine[: best[1]], fine[best[1] :]) if run]
+
+    def _cut(self, piece: Piece) -> list[Piece]:
+        if piece.whole is None:
+            return [piece]
+        parts = list(pieces_of(piece.whole, self._language, self._most - self._overlap, self._meter))
+        return parts if _joined(parts) == piece.text else [piece]
+
+    def _kept(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """The last whole sentences of a chunk that fit into the overlap."""
+        if not self._overlap:
+            return []
+        fine = [part for piece in pieces for part in self._cut(piece)]
+        kept: list[Piece] = []
+        room = self._overlap
+        for piece in reversed(fine):
+            room -= piece.size
+            if room < 0 or piece.kind not in _SENTENCES:
+                break
+            kept.insert(0, piece)
+        return kept if len(kept) < len(fine) else []
+
+    def _fitted(self, pieces: Sequence[Piece]) -> Iterator[Packed]:
+        """The pieces as one text; as several in the rare case that they have more tokens together than one by one."""
+        text = _joined(pieces)
+        if not text.strip():
+            return
+        size, tokens = self._measure(pieces, text)
+        if size <= self._most:
+            prose = [piece for piece in pieces if piece.kind not in _NO_PROSE]
+            told = text if len(prose) == len(pieces) else _joined(prose) if prose else ""
+            yield Packed(text=text, tokens=tokens, prose=told)
+        elif len(pieces) > 1:
+            half = len(pieces) // 2
+            yield from self._fitted(pieces[:half])
+            yield from self._fitted(pieces[half:])
+        else:
+            piece = pieces[0]
+            parts = self._cut(piece)
+            if len(parts) > 1:
+                yield from self._fitted(parts)
+                return
+            room = self._meter.size(piece.text) - (size - self._most)
+            for part in fitting(piece.text, room, self._meter):
+                yield from self._fitted([replace(piece, text=part, whole=None)])
+
+    def _measure(self, pieces: Sequence[Piece], text: str) -> tuple[int, int]:
+        """(size, tokens) of a chunk. Of whole blocks all but the last were measured as they stand in it."""
+        if not self._meter.adds_up_at_line_ends or not all(piece.whole and piece.is_exact for piece in pieces):
+            return self._meter.measure(self._prefix + text)
+        tokens = self._prefix_size + sum(piece.size for piece in pieces[:-1]) + self._meter.size(pieces[-1].text)
+        return tokens, tokens
+
+
+def _may_begin(block: Block) -> bool:
+    return chooses(block.text)
+
+
+def _size(pieces: Sequence[Piece]) -> int:
+    return sum(piece.size for piece in pieces)
+
+
+def _joined(pieces: Sequence[Piece]) -> str:
+    first, *rest = pieces
+    return first.lead + first.text + "".join(piece.glue + piece.text for piece in rest)

@@ -1,0 +1,70 @@
+"""The gist of a chunk in its own sentences: those that say most of what the chunk is about, in its order. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import chain
+from typing import Final
+
+from include.gleaner.chunk.pieces import sentences
+from include.gleaner.text import DIVIDER, set_apart
+
+MOST_WORDS: Final = 120
+ENOUGH_WORDS: Final = 80  # no sentence is added beyond it
+_MARKER: Final = re.compile(r"^ *(?:- |\d{1,6}\. |: )", re.M)
+_SEVERAL: Final = re.compile(r"[.!?؟۔。！？।…]\W*\w")  # what must be in a line for it to have more than one sentence
+_UNSPACED: Final = frozenset(("ja", "km", "lo", "my", "th", "zh"))  # written without spaces between words
+_LETTERS_OF_A_WORD: Final = 2  # there, on the average
+_LEAD: Final = 1.3  # what the first sentence weighs more than others
+_SHORT: Final = 60  # characters; a line with no more is not divided
+_FRAME: Final = 24  # characters; so that a short sentence is not the best for being short
+
+
+def tldr_of(text: str, language: str, words: int) -> str | None:
+    """At most 120 words of `text`, whole sentences of it in its order; None where there is none to be had.
+
+    A text within the limit is its own gist. Of a longer one those sentences stay whose words are in the most others,
+    until there are 80 words. `words` says how many `text` has at most.
+    """
+    unspaced = language in _UNSPACED
+    if unspaced:
+        words = len(text) // _LETTERS_OF_A_WORD
+    shortest = 0 if unspaced else _SHORT
+    text = _MARKER.sub("", text)
+    if words <= MOST_WORDS:
+        return text.strip() or None
+    found = [
+        (line, sentence)
+        for line, whole in enumerate(text.split("\n"))
+        for part in (sentences(whole, language) if len(whole) > shortest and _SEVERAL.search(whole) else (whole,))
+        if (sentence := part.strip())
+    ]
+    # Divided into words all at once: one by one takes three times as long.
+    folded = set_apart(DIVIDER.join(sentence for _, sentence in found).casefold())
+    words_in = [part.split() for part in folded.split(DIVIDER)]
+    sizes = [len(sentence) // _LETTERS_OF_A_WORD + 1 for _, sentence in found] if unspaced else [*map(len, words_in)]
+    if sum(sizes) <= MOST_WORDS:
+        return text.strip() or None
+    sets = [set(words) for words in words_in]
+    shared = Counter(chain.from_iterable(sets))
+    weights = [
+        (sum(map(shared.__getitem__, own)) - len(own)) / (len(sentence) + _FRAME)
+        for own, (_, sentence) in zip(sets, found, strict=True)
+    ]
+    weights[0] *= _LEAD
+    chosen: list[int] = []
+    total = 0
+    for at in sorted(range(len(found)), key=lambda at: (-weights[at], at)):
+        if 0 < sizes[at] <= MOST_WORDS - total:
+            chosen.append(at)
+            total += sizes[at]
+            if total >= ENOUGH_WORDS:
+                break
+    gist = ""
+    before = -1
+    for at in sorted(chosen):
+        line, sentence = found[at]
+        gist += ("\n" if line != before else "" if unspaced else " ") + sentence
+        before = line
+    return gist.strip() or None

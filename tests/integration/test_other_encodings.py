@@ -1,0 +1,44 @@
+"""An encoding other than the default, with the ranks that OpenAI publishes, seeded as its users would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.gleaner.chunk.encodings import encoding
+from include.gleaner.chunk.splitter import split
+from include.gleaner.config import ChunkPolicy
+from include.gleaner.models import Block, Document, Section
+
+CARRIER = "llama-index-core==0.14.25"  # a wheel that has the file inside; nothing of it is run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("carrier")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), CARRIER]
+    subprocess.run(command, check=True)
+    return target / "llama_index" / "core" / "_static" / "tiktoken_cache"
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    encoding.cache_clear()
+    yield
+    encoding.cache_clear()
+
+
+def test_chunks_by_o200k(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+    text = "این کتاب‌خانه هر روز از ساعت هشت باز است و کسی را بی‌پاسخ نمی‌گذارد. " * 60
+    section = Section(path=("راهنما",), blocks=(Block(kind="paragraph", text=text.strip()),))
+    document = Document(title="راهنما", language="fa", sections=(section,))
+    chunks = split(document, ChunkPolicy(encoding="o200k_base"), "")
+    count = encoding("o200k_base").encode_ordinary
+    assert [chunk.token_count for chunk in chunks] == [len(count(chunk.embedded_text)) for chunk in chunks]
+    assert max(chunk.token_count for chunk in chunks) <= 500
+    assert len(chunks) < len(split(document, ChunkPolicy(), ""))  # Persian takes less than half as many of its tokens
