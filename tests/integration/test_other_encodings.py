@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +11,15 @@ from include.gleaner.chunk.encodings import encoding
 from include.gleaner.chunk.splitter import split
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, Document, Section
+from tests.support.wheels import fetch_wheel
 
-CARRIER = "llama-index-core==0.14.25"  # a wheel that has the file inside; nothing of it is run
+CARRIER = "llama-index-core==0.14.25"  # has the file inside
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("carrier")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), CARRIER]
-    subprocess.run(command, check=True)
-    return target / "llama_index" / "core" / "_static" / "tiktoken_cache"
+    wheel = fetch_wheel(CARRIER, tmp_path_factory.mktemp("carrier"))
+    return wheel / "llama_index" / "core" / "_static" / "tiktoken_cache"
 
 
 @pytest.fixture(autouse=True)

