@@ -49,7 +49,7 @@ class Block:
 
     kind: BlockKind
     text: str  # display text; lists as "- item" lines, tables as Markdown rows, code verbatim
-    language: str | None = None  # of the code, for `code` blocks that name it
+    language: str | None = None  # of code that names it; ISO 639 of a long text in another language than the page's
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -10,7 +11,7 @@ from include.gleaner.chunk.parts import chooses
 from include.gleaner.chunk.pieces import GLUE, Piece, fitting, pieces_of, whole_block
 from include.gleaner.chunk.tokens import Meter, estimate
 from include.gleaner.config import ChunkPolicy
-from include.gleaner.models import Block
+from include.gleaner.models import Block, BlockKind
 
 GOOD_FILL: Final = 0.6  # from here on a block may choose to begin a new chunk
 WHOLE_FILL: Final = 0.5  # a part that is estimated to have no more is measured as a whole,
@@ -27,6 +28,7 @@ class Packed:
     text: str
     tokens: int  # with the prefix
     prose: str  # without code and tables
+    language: str  # of most of the text
 
 
 class Packer:
@@ -49,8 +51,14 @@ class Packer:
         if estimate(text) <= (WHOLE_FILL if any(map(_may_begin, blocks[1:])) else LIKELY_FILL) * self._most:
             size, tokens = self._meter.measure(self._prefix + text)
             if size <= GOOD_FILL * self._most or (size <= self._most and not any(map(_may_begin, blocks[1:]))):
+                language = self._language_of([(block.kind, block.language, block.text) for block in blocks])
                 prose = [block.text for block in blocks if block.kind not in _NO_PROSE]
-                yield Packed(text=text, tokens=tokens, prose=text if len(prose) == len(blocks) else GLUE.join(prose))
+                yield Packed(
+                    text=text,
+                    tokens=tokens,
+                    prose=text if len(prose) == len(blocks) else GLUE.join(prose),
+                    language=language,
+                )
                 return
         self._prefix_size = self._meter.size(self._prefix) if self._prefix else 0
         for run in self._runs(blocks):
@@ -67,7 +75,7 @@ class Packer:
                 runs.append(self._kept(runs[-1]))
                 size = _size(runs[-1])
             fits = size + whole.size <= budget
-            for piece in [whole] if fits else pieces_of(block, self._language, budget - self._overlap, self._meter):
+            for piece in [whole] if fits else pieces_of(block, self._own(block), budget - self._overlap, self._meter):
                 if runs[-1] and size + piece.size > budget:
                     runs.append(self._kept(runs[-1]))
                     size = _size(runs[-1])
@@ -91,7 +99,7 @@ class Packer:
     def _cut(self, piece: Piece) -> list[Piece]:
         if piece.whole is None:
             return [piece]
-        parts = list(pieces_of(piece.whole, self._language, self._most - self._overlap, self._meter))
+        parts = list(pieces_of(piece.whole, self._own(piece.whole), self._most - self._overlap, self._meter))
         return parts if _joined(parts) == piece.text else [piece]
 
     def _kept(self, pieces: Sequence[Piece]) -> list[Piece]:
@@ -117,7 +125,8 @@ class Packer:
         if size <= self._most:
             prose = [piece for piece in pieces if piece.kind not in _NO_PROSE]
             told = text if len(prose) == len(pieces) else _joined(prose) if prose else ""
-            yield Packed(text=text, tokens=tokens, prose=told)
+            language = self._language_of([(piece.kind, piece.language, piece.text) for piece in pieces])
+            yield Packed(text=text, tokens=tokens, prose=told, language=language)
         elif len(pieces) > 1:
             half = len(pieces) // 2
             yield from self._fitted(pieces[:half])
@@ -131,6 +140,16 @@ class Packer:
             room = self._meter.size(piece.text) - (size - self._most)
             for part in fitting(piece.text, room, self._meter):
                 yield from self._fitted([replace(piece, text=part, whole=None)])
+
+    def _own(self, block: Block) -> str:
+        return (block.language if block.kind != "code" else None) or self._language
+
+    def _language_of(self, told: Sequence[tuple[BlockKind, str | None, str]]) -> str:
+        letters: Counter[str] = Counter()
+        if any(language and kind != "code" for kind, language, _ in told):
+            for kind, language, text in told:
+                letters[(language if kind != "code" else None) or self._language] += len(text)
+        return letters.most_common(1)[0][0] if letters else self._language
 
     def _measure(self, pieces: Sequence[Piece], text: str) -> tuple[int, int]:
         """(size, tokens) of a chunk. Of whole blocks all but the last were measured as they stand in it."""

@@ -38,6 +38,7 @@ class Piece:
     glue: str  # what joins it to the piece before, when both are in one chunk
     size: int  # of the text with its glue, or with what follows a whole block
     kind: BlockKind  # of the block it belongs to
+    language: str | None = None  # of that block
     lead: str = ""  # what stands before it when it begins a chunk in the middle of its block: a table's header
     whole: Block | None = None  # the block that the piece is all of, if it can be cut further
     is_exact: bool = True  # whether the size is the text's own wherever it stands between blocks
@@ -47,7 +48,9 @@ def whole_block(block: Block, meter: Meter) -> Piece:
     """A block in one piece."""
     is_exact = not meter.has_giant_run(block.text) and not block.text[:1].isspace()
     size = meter.size(block.text + GLUE)
-    return Piece(text=block.text, glue=GLUE, size=size, kind=block.kind, whole=block, is_exact=is_exact)
+    return Piece(
+        text=block.text, glue=GLUE, size=size, kind=block.kind, language=block.language, whole=block, is_exact=is_exact
+    )
 
 
 def pieces_of(block: Block, language: str, budget: int, meter: Meter) -> Iterator[Piece]:
@@ -61,7 +64,9 @@ def pieces_of(block: Block, language: str, budget: int, meter: Meter) -> Iterato
         parts = [(line, "\n") for line in block.text.split("\n")]
     else:
         parts = _with_glue(block.text, language)
-    yield from _pieces(parts, budget, meter, block.kind)
+    for piece in _pieces(parts, budget, meter, block.kind):
+        piece.language = block.language
+        yield piece
 
 
 def fitting(text: str, budget: int, meter: Meter) -> list[str]:

@@ -64,11 +64,11 @@ def split(document: Document, policy: ChunkPolicy, page_url: str, limit: TokenLi
                 section_title=breadcrumb,
                 full_text=packed.text,
                 embedded_text=draft.prefix + packed.text,
-                search_text=fold(f"{breadcrumb}\n{packed.text}", document.language),
-                language=document.language,
+                search_text=fold(f"{breadcrumb}\n{packed.text}", packed.language),
+                language=packed.language,
                 token_count=packed.tokens,
                 word_count=words,
-                tldr=tldr_of(packed.prose, document.language, words),
+                tldr=tldr_of(packed.prose, packed.language, words),
                 metadata=metadata,
             )
         )
@@ -110,7 +110,7 @@ def _with_heading(draft: _Draft, meter: Meter) -> _Draft:
     text = f"{heading}\n\n{packed.text}"
     if packed.text.startswith(heading) or not meter.is_within(draft.prefix + text, meter.most):
         return draft
-    told = Packed(text=text, tokens=meter.measure(draft.prefix + text)[1], prose=packed.prose)
+    told = Packed(text=text, tokens=meter.measure(draft.prefix + text)[1], prose=packed.prose, language=packed.language)
     return replace(draft, packed=told)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 from include.gleaner.models import Document, Fact, NotContent, Section, Snapshot
@@ -19,6 +21,9 @@ from include.gleaner.process.structured_data import facts_of, records_of
 from include.gleaner.process.tree import Node, parse
 from include.gleaner.text import count_words
 
+LONG_BLOCK: Final = 250  # characters, from which on a block may have a language of its own
+_MOSTLY: Final = 0.6
+_NO_PROSE: Final = frozenset(("code", "table"))
 _XML_DECLARATION: Final = re.compile(r"^\s*<\?xml\b[^>]{0,300}\?>")
 
 
@@ -39,7 +44,7 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     head = head_of(found, records, snapshot.url)
     outline = outline_of(page)
     sections = sections_of([outline.leaves[index] for index in main_content(outline, head)])
-    language = language_of(_prose(sections) or head.title, head.language)
+    language, sections = _with_languages(sections, language_of(_prose(sections) or head.title, head.language))
     facts = facts_of(records, language)
     words = sum(count_words(block.text) for section in sections for block in section.blocks)
     evidence = _evidence(page, head, sections, words, facts)
@@ -56,6 +61,27 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
             metadata=head.metadata,
         )
     )
+
+
+def _with_languages(sections: tuple[Section, ...], language: str) -> tuple[str, tuple[Section, ...]]:
+    """Long blocks in another language than the page's get their own. When those are most of it, it is the page's."""
+    long = {block.text for section in sections for block in section.blocks
+            if block.kind not in _NO_PROSE and len(block.text) >= LONG_BLOCK}  # fmt: skip
+    own = {text: found for text in long if (found := language_of(text[:LONG_BLOCK], language)) != "und"}
+    letters: Counter[str] = Counter()
+    for text, found in own.items():
+        letters[found] += len(text)
+    if letters and (best := letters.most_common(1)[0])[1] > _MOSTLY * letters.total():
+        language = best[0]
+    if all(found == language for found in own.values()):
+        return language, sections
+    return language, tuple(
+        replace(section, blocks=tuple(
+            replace(block, language=own[block.text])
+            if block.kind not in _NO_PROSE and own.get(block.text, language) != language else block
+            for block in section.blocks
+        )) for section in sections
+    )  # fmt: skip
 
 
 def _prose(sections: tuple[Section, ...]) -> str:

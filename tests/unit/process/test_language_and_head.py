@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from tests.support.documents import document
+from include.gleaner.chunk.splitter import split
+from include.gleaner.config import ChunkPolicy
+from include.gleaner.process.records import document_from_json, document_to_json
+from tests.support.documents import blocks_of, document
 
 ENGLISH = (
     "The controller waters the garden in the morning, and it stops as soon as it rains. Batteries last for a season."
@@ -86,3 +89,20 @@ def test_metadata() -> None:
 @pytest.mark.parametrize("href", ["javascript:alert(1)", "", "http://[", "data:text/html,x", "mailto:a@b.c"])
 def test_no_canonical_that_is_no_web_address(href: str) -> None:
     assert "canonical" not in document(f'<link rel=canonical href="{href}"><body><p>{ENGLISH}</p>').metadata
+
+
+def test_a_long_block_in_another_language_says_so() -> None:
+    page = document(
+        f"<html lang=en><main><h1>Safety</h1><p>{ENGLISH * 9}<h2>German</h2><p>{GERMAN * 3}<p>Kurz.</main>".encode()
+    )
+    assert page.language == "en"
+    assert [block.language for block in blocks_of(page)] == [None, "de", None]
+    assert document_from_json(document_to_json(page)) == page
+    chunks = split(page, ChunkPolicy(max_tokens=150), "")
+    assert {(chunk.language, "Steuergerät" in chunk.full_text) for chunk in chunks} == {("en", False), ("de", True)}
+
+
+def test_what_most_of_the_page_is_in_counts_more_than_what_its_template_says() -> None:
+    page = document(f"<html lang=en><main><h1>useEffect</h1><p>{GERMAN * 3}<p>{GERMAN * 4}</main>".encode())
+    assert page.language == "de"
+    assert {block.language for block in blocks_of(page)} == {None}
