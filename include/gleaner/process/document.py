@@ -14,10 +14,11 @@ from include.gleaner.process.decode import decode, is_plain_text
 from include.gleaner.process.fingerprint import with_fingerprint
 from include.gleaner.process.language import language_of
 from include.gleaner.process.metadata import Head, head_of, published
+from include.gleaner.process.microdata import items_of
 from include.gleaner.process.outline import outline_of
 from include.gleaner.process.rules import Evidence, refusal
 from include.gleaner.process.sections import sections_of
-from include.gleaner.process.structured_data import facts_of, records_of
+from include.gleaner.process.structured_data import facts_of, flat, records_of
 from include.gleaner.process.tree import Node, parse
 from include.gleaner.text import count_words
 
@@ -41,11 +42,12 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     page = parse(text)
     found = published(page)
     records = records_of(found.soup)
-    head = head_of(found, records, snapshot.url)
+    items = items_of(page)
+    head = head_of(found, records, snapshot.url, items)
     outline = outline_of(page)
     sections = sections_of([outline.leaves[index] for index in main_content(outline, head)])
     language, sections = _with_languages(sections, language_of(_prose(sections) or head.title, head.language))
-    facts = facts_of(records, language)
+    facts = facts_of([*records, *flat(items)], language)
     words = sum(count_words(block.text) for section in sections for block in section.blocks)
     evidence = _evidence(page, head, sections, words, facts)
     if reason := refusal(evidence):

@@ -72,11 +72,14 @@ def _markup(tag: Node) -> str:
     return f"<{tag.name}{attributes}>{text}"
 
 
-def head_of(found: Published, records: Sequence[Mapping[str, Any]], url: str) -> Head:
-    """Everything the head and the JSON-LD `records` tell; `url` is where the page was fetched."""
+def head_of(
+    found: Published, records: Sequence[Mapping[str, Any]], url: str, items: Sequence[Mapping[str, Any]] = ()
+) -> Head:
+    """Everything that the head, JSON-LD `records` and microdata `items` tell; `url` is where the page was fetched."""
     soup = found.soup
     metas = _metas(soup)
     articles = [record for record in records if _is_article(record.get("@type"))]
+    told = [*articles, *(item for item in items if _is_article(item.get("@type")))]
     window = soup.find("title")
     titles = [metas.get("og:title", ""), display(window.get_text()) if window is not None else ""]
     headlines = [inline_text(tag)[0] for tag in found.headlines]
@@ -84,10 +87,10 @@ def head_of(found: Published, records: Sequence[Mapping[str, Any]], url: str) ->
     facts = {
         "canonical": _canonical(soup, metas, url),
         "published": _date(
-            [metas.get("article:published_time", ""), *_values(articles, "datePublished"), metas.get("date", "")]
+            [metas.get("article:published_time", ""), *_values(told, "datePublished"), metas.get("date", "")]
         ),
-        "modified": _date([metas.get("article:modified_time", ""), *_values(articles, "dateModified")]),
-        "author": _author([*_values(articles, "author"), metas.get("author", "")]),
+        "modified": _date([metas.get("article:modified_time", ""), *_values(told, "dateModified")]),
+        "author": _author([*_values(told, "author"), metas.get("author", "")]),
         "site": metas.get("og:site_name", ""),
     }
     return Head(
@@ -102,7 +105,8 @@ def head_of(found: Published, records: Sequence[Mapping[str, Any]], url: str) ->
 
 
 def _is_article(kind: object) -> bool:
-    return any(_ARTICLE_TYPES.fullmatch(str(name)) for name in (kind if isinstance(kind, list) else [kind]))
+    kinds = kind if isinstance(kind, list) else [kind]
+    return any(_ARTICLE_TYPES.fullmatch(str(name).rpartition("/")[2]) for name in kinds)
 
 
 def _metas(soup: BeautifulSoup) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Facts that a page publishes for machines: JSON-LD with the vocabulary of schema.org. Broken JSON is passed over."""
+"""Facts that a page publishes for machines: JSON-LD and microdata with the vocabulary of schema.org.
+
+Broken JSON is passed over.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from typing import Any, Final
 from bs4 import BeautifulSoup
 
 from include.gleaner.models import Fact
-from include.gleaner.process.outline import outline_of
-from include.gleaner.process.sections import sections_of
+from include.gleaner.process.microdata import shown_text
 from include.gleaner.process.tree import parse
 from include.gleaner.text import display, strip_binary
 
@@ -39,7 +41,7 @@ def records_of(soup: BeautifulSoup) -> list[Record]:
             continue
         text = script.get_text()
         if len(text) <= _MAX_SCRIPT:
-            records.extend(_flat(_parsed(text)))
+            records.extend(flat(_parsed(text)))
         if len(records) >= _MAX_RECORDS:
             break
     return records[:_MAX_RECORDS]
@@ -67,7 +69,8 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _flat(value: Any) -> Iterator[Record]:
+def flat(value: Any) -> Iterator[Record]:
+    """The records in `value`: members of lists, of @graph and of mainEntity each count as one."""
     pending = [value]
     seen = 0
     while pending and seen < _MAX_RECORDS:
@@ -163,4 +166,4 @@ def _plain(value: Any) -> str:
         return "\n".join(line for part in value.split("\n") if (line := display(part)))
     # JSON can hold what no page can: "\\ud800" is a lone surrogate, and the parser takes none.
     page = parse(f"<body>{strip_binary(value)[0]}")
-    return "\n".join(block.text for section in sections_of(outline_of(page).leaves) for block in section.blocks)
+    return shown_text(page)

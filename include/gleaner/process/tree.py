@@ -71,10 +71,11 @@ class Node:
 class Page(Node):
     """The root of a page: what stands in it is the document."""
 
-    __slots__ = ("telling",)
+    __slots__ = ("items", "telling")
 
     def __init__(self) -> None:
         super().__init__("[document]", {})
+        self.items: list[Node] = []  # of microdata, those that are no property of another one
         self.telling: list[Node] = []  # the elements that say something about the page, wherever they stand
 
 
@@ -119,6 +120,8 @@ class _Builder:
         self._open.append(node)
         if (name in _TELLING or "itemprop" in attrs) and around.name != "svg":  # pictures have titles, too
             self.root.telling.append(node)
+        if "itemscope" in attrs and "itemprop" not in attrs:
+            self.root.items.append(node)
 
     def end(self, _: str) -> None:
         """Called by the parser, which closes what it opened and in the right order."""

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from include.gleaner.models import Fact
-from tests.support.documents import document
+from tests.support.documents import document, text_of
 
 PRODUCT = {
     "@context": "https://schema.org",
@@ -106,3 +106,51 @@ def test_values_that_cannot_be_stored_are_left_out(text: str) -> None:
 
 def test_deep_json_is_passed_over() -> None:
     assert facts("[" * 100_000, '{"@graph":' * 50_000, PRODUCT, FAQ) == (DRIP, TIGHT)
+
+
+SHOP = """<body><main><h1>Drip 4</h1><div itemscope itemtype="https://schema.org/Product">
+<h2 itemprop="name">Drip 4</h2><span itemprop="brand" itemscope itemtype="https://schema.org/Brand"><b itemprop="name">
+Brook &amp; Bloom</b></span><div itemprop="description"><p>Four zones.<ul><li>USB-C</ul></div>
+<div itemprop="offers" itemscope itemtype="https://schema.org/Offer"><data itemprop="price" value="129">129,00 €</data>
+<meta itemprop="priceCurrency" content="EUR">
+<link itemprop="availability" href="https://schema.org/InStock">in stock</div>
+<meta itemprop="sku" content="BB-D4"><div itemprop="review" itemscope itemtype="https://schema.org/Review">
+<span itemprop="name">Not the product</span></div></div>"""
+QUESTIONS = """<html itemscope itemtype="https://schema.org/FAQPage"><body><h1>Help</h1>
+<div itemscope itemprop="mainEntity" itemtype="https://schema.org/Question"><h3 itemprop="name">Is it tight?</h3>
+<div itemscope itemprop="acceptedAnswer" itemtype="https://schema.org/Answer"><p itemprop="text">Yes: <b>IP65</b>.</div>
+</div></body></html>"""
+
+
+def test_microdata_is_read_as_json_ld_is() -> None:
+    assert document(SHOP).facts == (DRIP,)
+    assert document(QUESTIONS).facts == (TIGHT,)
+
+
+def test_a_product_that_is_told_twice_is_one_fact() -> None:
+    script = f'<script type="application/ld+json">{json.dumps(PRODUCT)}</script>'
+    assert document(script + SHOP).facts == (DRIP,)
+
+
+def test_microdata_tells_who_wrote_an_article_and_when() -> None:
+    page = document("""<body><article itemscope itemtype="http://schema.org/BlogPosting"><h1>Rain</h1>
+    <span itemprop="author" itemscope itemtype="http://schema.org/Person"><span itemprop="name">Ada B.</span></span>
+    <time itemprop="datePublished" datetime="2024-05-01T10:00:00Z">May Day</time>
+    <p>It rains in the garden.</article>""")
+    assert page.metadata["author"] == "Ada B."
+    assert page.metadata["published"] == "2024-05-01T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "<div itemscope itemprop=a>" * 5_000 + "<p>The controller waters the garden.",
+        "<div itemscope itemtype='https://schema.org/Product'>" * 3_000 + "<p>The controller waters the garden.",
+        "<div itemscope><p>The controller waters the garden." + "<b itemprop='a b c d e f g h'>x</b>" * 20_000,
+        "<div itemscope itemtype='https://schema.org/Product'><p itemprop=name>The controller waters the garden."
+        "<div itemprop=offers itemscope><b itemprop=price>" + "9" * 100_000 + "</b></div>",
+        "<div itemscope itemtype='https://schema.org/FAQPage'><p itemprop=mainEntity>The controller waters the garden.",
+    ],
+)
+def test_hostile_microdata_costs_neither_the_page_nor_much_time(markup: str) -> None:
+    assert "The controller waters the garden." in text_of(document(f"<body>{markup}"))
