@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 
 from include.gleaner.models import NotContent
 from include.gleaner.process.block_model import MAX_LEAVES, MODEL, BlockModel
-from include.gleaner.process.choose import main_content
+from include.gleaner.process.choose import main_content, with_images
 from include.gleaner.process.decode import decode
 from include.gleaner.process.extract import opinions_of
 from include.gleaner.process.features import features_of
+from include.gleaner.process.leaves import Outline
 from include.gleaner.process.metadata import Head, head_of, published
-from include.gleaner.process.outline import Outline, outline_of
+from include.gleaner.process.outline import outline_of
 from include.gleaner.process.structured_data import records_of
 from include.gleaner.process.tree import parse
 
@@ -239,8 +240,7 @@ def cross_validated(pages: Sequence[Example]) -> dict[str, str]:
 
 def text_of(page: Example, model: BlockModel) -> str:
     """What the model takes for the content."""
-    leaves = page.outline.leaves
-    return "\n".join(leaves[index].text for index in main_content(page.outline, page.head, model))
+    return "\n".join(leaf.text for leaf in with_images(page.outline, main_content(page.outline, page.head, model)))
 
 
 def told(pages: Sequence[Example], texts: Mapping[str, str]) -> dict[str, float]:

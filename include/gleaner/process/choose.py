@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from include.gleaner.process.block_model import BlockModel, best_choice, block_model
 from include.gleaner.process.extract import content_of, opinions_of
 from include.gleaner.process.features import features_of
+from include.gleaner.process.leaves import Leaf, Outline
 from include.gleaner.process.metadata import Head
-from include.gleaner.process.outline import Leaf, Outline
 
 _WHOLE: Final = frozenset(("row", "item", "term", "definition", "quote"))  # a table or a list is kept or dropped whole
 _LEAST_LEAVES: Final = 15  # the model has learned from pages with a frame around them; less is left to the rules
@@ -23,6 +25,7 @@ _LONGEST_GAP: Final = 5  # leaves
 _DOUBT: Final = 0.2  # a chance; a short line too many is better than the title of a box too few
 _STEPS_AROUND: Final = 2  # elements
 _LISTS: Final = frozenset(("ul", "ol", "li", "menu", "dir", "dl", "dd", "blockquote"))
+_MOST_IMAGES: Final = 1_000  # of a page
 _LINKED: Final = 0.5
 _RUNNING_WORDS: Final = 50
 _RUNNING_SHARE: Final = 0.3  # of what is kept
@@ -45,6 +48,20 @@ def main_content(outline: Outline, head: Head, model: BlockModel | None = None) 
     _with_lists(chosen, outline, opinions[0])
     _with_headings(chosen, leaves, opinions[0])
     return [int(index) for index in np.flatnonzero(chosen)]
+
+
+def with_images(outline: Outline, chosen: Sequence[int]) -> list[Leaf]:
+    """The chosen leaves, and the descriptions of images in their midst that say something new."""
+    leaves, kept = outline.leaves, set(chosen)
+    found = [(float(index), leaves[index]) for index in chosen]
+    texts = {leaf.text for _, leaf in found}
+    for image in outline.images[:_MOST_IMAGES]:
+        beside = [leaves[near] for near in (image.place - 1, image.place) if near in kept]
+        is_inside = len(beside) == 2 or (beside and image.place >= len(leaves))
+        if is_inside and image.text not in texts and not any(image.text in leaf.text for leaf in beside):
+            found.append((image.place - 0.5, image))
+            texts.add(image.text)
+    return [leaf for _, leaf in sorted(found, key=itemgetter(0))]
 
 
 def _level(chances: NDArray[np.float64], words: NDArray[np.float64], leaves: list[Leaf]) -> None:

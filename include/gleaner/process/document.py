@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from include.gleaner.models import Document, Fact, NotContent, Section, Snapshot
-from include.gleaner.process.choose import main_content
+from include.gleaner.process.choose import main_content, with_images
 from include.gleaner.process.decode import decode, is_plain_text
 from include.gleaner.process.fingerprint import with_fingerprint
 from include.gleaner.process.language import language_of
@@ -45,7 +45,7 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     items = items_of(page)
     head = head_of(found, records, snapshot.url, items)
     outline = outline_of(page)
-    sections = sections_of([outline.leaves[index] for index in main_content(outline, head)])
+    sections = sections_of(with_images(outline, main_content(outline, head)))
     language, sections = _with_languages(sections, language_of(_prose(sections) or head.title, head.language))
     facts = facts_of([*records, *flat(items)], language)
     words = sum(count_words(block.text) for section in sections for block in section.blocks)

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Final
 
 from include.gleaner.process import markers as m
-from include.gleaner.process.outline import Container, Outline
+from include.gleaner.process.leaves import Container, Outline
 
 _HARD: Final = m.NAV | m.FOOTER | m.HIDDEN
 _SOFT: Final = m.C_NAV | m.C_FOOT | m.C_SHARE | m.C_AD | m.C_COOKIE | m.C_NEWS | m.C_RELATED | m.NOSCRIPT

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from include.gleaner.process.leaves import Outline
 from include.gleaner.process.metadata import Head
-from include.gleaner.process.outline import Outline
 from include.gleaner.process.traits import NAMES as TRAITS
 
 Floats = NDArray[np.float32]

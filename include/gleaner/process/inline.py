@@ -130,6 +130,11 @@ class Gatherer:
         self._link_weight = 0
         self._after_break = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was gathered since the last `take`."""
+        return not self._parts
+
     def add(self, text: str) -> None:
         if self.links and (weight := weight_of(text)):
             self._link_weight += weight

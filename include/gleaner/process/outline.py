@@ -6,57 +6,28 @@ code. The walk is iterative, so nesting may be as deep as a hostile page likes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 
 from include.gleaner.process import markers
-from include.gleaner.process.inline import INLINE, LINE_BREAK, SKIPPED, Gatherer, clean, inline_text
+from include.gleaner.process.inline import INLINE, SKIPPED, Gatherer, clean, inline_text
+from include.gleaner.process.leaves import Container, Leaf, LeafKind, Outline
 from include.gleaner.process.preformatted import code_language, code_text
 from include.gleaner.process.tables import is_data_table, table_rows
 from include.gleaner.process.traits import traits_of
 from include.gleaner.process.tree import Node
 
-LeafKind = Literal["heading", "paragraph", "item", "row", "code", "quote", "term", "definition"]
-
 _HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _ROOTS: Final = frozenset(("[document]", "html", "body"))
+_DESCRIPTION: Final = re.compile(r"(?:\w+\W+){3}\w")  # four words: less is a name, mostly of a file
+_MAX_ALTERNATIVE: Final = 500
 _MAX_HEADING: Final = 300  # characters; longer ones are text in the wrong element
 _MAX_DECOR: Final = 2_000
 _MAX_BUTTON: Final = 300
 _MAX_DEPTH: Final = 8  # of list indentation
 _PATIENCE: Final = 300_000  # nodes; looking ahead into what is nested in itself would take the square of its depth
-
-
-@dataclass(slots=True, kw_only=True)
-class Leaf:
-    kind: LeafKind
-    text: str  # display text, without list markers; rows as Markdown
-    weight: int  # words, or what takes their place in scripts without spaces
-    link_weight: int  # of these, inside links
-    container: int  # index into Outline.containers
-    group: int = 0  # leaves with the same number belong to one list, table, quote or definition
-    level: int = 0  # of a heading 1-6; nesting of a list item, from 0
-    marker: str = ""  # what the leaf begins with: "- ", "3. ", ": "; "" in a continuation
-    language: str | None = None  # of code
-
-
-@dataclass(slots=True, kw_only=True)
-class Container:
-    parent: int  # -1 for the root
-    flags: int  # of process.markers
-    first: int  # leaves[first:end] stand inside
-    end: int = 0
-    name: str = ""  # of the element
-    traits: int = 0  # of process.traits
-    depth: int = 0
-    path: int = 0  # the same number: the same names and classes, from the root on
-
-
-@dataclass(slots=True, kw_only=True)
-class Outline:
-    leaves: list[Leaf] = field(default_factory=list)
-    containers: list[Container] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -147,6 +118,8 @@ class _Walk:
         attributes = tag.attrs
         if attributes and markers.is_hidden_inline(tag):
             return False
+        if name == "img" and not self._text.links and _is_illustration(self._stack[-1][2]):
+            self._image(attributes.get("alt") or "")
         if not tag.contents:
             return False
         if name == "a" and "href" in attributes:
@@ -236,6 +209,14 @@ class _Walk:
         self.outline.leaves.append(leaf)
         return leaf
 
+    def _image(self, alternative: str) -> None:
+        text = clean(alternative[:_MAX_ALTERNATIVE])
+        if _DESCRIPTION.search(text):
+            place = len(self.outline.leaves) + (not self._text.is_empty)
+            self.outline.images.append(
+                Leaf(kind="paragraph", text=text, weight=0, link_weight=0, container=self._container, place=place)
+            )
+
     def _in_container(self, tag: Node, flags: int) -> int:
         """Open a container for leaves that are made at once; gives back the container to return to."""
         before = self._container
@@ -274,6 +255,13 @@ class _Walk:
         self._close(before)
 
 
+def _is_illustration(around: Node) -> bool:
+    """Whether an image in this element is content, and nothing else describes it."""
+    if around.name == "figure":
+        return not any(isinstance(node, Node) and node.name == "figcaption" for node in around.contents)
+    return around.name == "p"
+
+
 def _heading_level(tag: Node, name: str) -> int:
     if level := _HEADINGS.get(name, 0):
         return level
@@ -293,6 +281,3 @@ def _is_question(button: Node) -> bool:
 def _number(value: object, default: int) -> int:
     text = str(value or "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else default
-
-
-__all__ = ["LINE_BREAK", "Container", "Leaf", "LeafKind", "Outline", "outline_of"]

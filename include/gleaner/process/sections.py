@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from include.gleaner.models import Block, BlockKind, Section
-from include.gleaner.process.outline import Leaf, LeafKind
+from include.gleaner.process.leaves import Leaf, LeafKind
 
 _KINDS: Final[dict[LeafKind, BlockKind]] = {
     "heading": "paragraph",

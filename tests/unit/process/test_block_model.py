@@ -16,8 +16,9 @@ from include.gleaner.process.block_model import MODEL, BlockModel, best_choice, 
 from include.gleaner.process.choose import main_content
 from include.gleaner.process.extract import opinions_of
 from include.gleaner.process.features import features_of
+from include.gleaner.process.leaves import Outline
 from include.gleaner.process.metadata import Head
-from include.gleaner.process.outline import Outline, outline_of
+from include.gleaner.process.outline import outline_of
 from include.gleaner.process.tree import parse
 
 SENTENCE = "The pump starts at six in the morning and waters each bed for a quarter of an hour. "

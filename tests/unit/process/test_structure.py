@@ -149,3 +149,35 @@ def test_buttons_that_unfold_answers_are_questions() -> None:
 def test_plain_text_has_paragraphs() -> None:
     page = document("First <b>line\nsecond line\n\nThe second paragraph & more.", "text/plain")
     assert [block.text for block in blocks_of(page)] == ["First <b>line second line", "The second paragraph & more."]
+
+
+@pytest.mark.parametrize(
+    ("markup", "kept"),
+    [
+        ('<p><img alt="The valve sits left of the pump."></p>', True),
+        ('<figure><img alt="The valve sits left of the pump."></figure>', True),
+        ('<p>See the picture. <img alt="The valve sits left of the pump."></p>', True),
+        # Described already, or no description, or a link to somewhere else.
+        ('<figure><img alt="The valve sits left of the pump."><figcaption>The valve.</figcaption></figure>', False),
+        ('<p>The valve sits left of the pump.</p><p><img alt="The valve sits left of the pump."></p>', False),
+        ('<p><img alt="valve left.png"></p>', False),
+        ('<p><a href="/x"><img alt="The valve sits left of the pump."></a></p>', False),
+        ('<div class="icon"><img alt="The valve sits left of the pump."></div>', False),
+    ],
+)
+def test_descriptions_of_images(markup: str, kept: bool) -> None:
+    before, after = "<p>Open the valve before the first frost comes.", "<p>Close it in spring.</p>"
+    page = document(f"<main><h1>Winter</h1>{before}</p>{markup}{after}</main>".encode())
+    text = text_of(page)
+    expected = "The valve sits left of the pump."
+    assert (text.count(expected) > markup.count(f"<p>{expected}")) == kept
+    if kept:
+        assert text.index("first frost") < text.index(expected) < text.index("Close it")
+
+
+def test_an_image_outside_of_the_content_says_nothing() -> None:
+    page = document(
+        b"<main><h1>Winter</h1><p>Open the valve before the first frost comes.</p></main>"
+        b'<footer><p><img alt="The valve sits left of the pump."></p><p>Imprint</p></footer>'
+    )
+    assert "left of the pump" not in text_of(page)
