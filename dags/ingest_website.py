@@ -1,8 +1,7 @@
 """
 ### ingest_website
 
-Takes one website of one tenant into the knowledge base. A second run over an unchanged site costs nothing.
-Any task may be cleared at any time.
+Takes one website of one tenant into the knowledge base. An unchanged site costs nothing. Any task may be cleared.
 
 **Start it** from the form, or by API: `{"logical_date": null, "conf": {"tenant": "acme", "url": "https://example.com/"}}`.
 
@@ -10,23 +9,23 @@ Any task may be cleared at any time.
 | --- | --- | --- |
 | `crawl` | fetches politely, stores raw pages; a killed crawl goes on where it was | default |
 | `plan` | divides the pages that have work to do into batches | default |
-| `batches.process` | pages into documents | `gleaner_process` |
-| `batches.load` | chunks, vectors, bulk load | `gleaner_load` |
+| `process` | pages into documents, batch by batch | `gleaner_process` |
+| `survey` | what the site repeats, which pages say nearly the same; batches to load | default |
+| `load` | chunks, vectors, bulk load, batch by batch | `gleaner_load` |
 | `reconcile` | removes what is gone, writes the report, decides red or green | default |
 
 **Triage notes.** `reconcile` returns the report; each failed page or chunk is a row of `gleaner.dead_letter`.
 - *crawl is red*: the start page cannot be fetched; the error says why. Nothing was deleted.
 - *the crawl is partial*: the report says why. If time or the site stopped it, trigger again: that goes on with it.
 - *a page is missing*: try `python -m include.gleaner.crawl URL`; "Not followed" in the report names traps it may be in.
-- *one batch is red*: read its log, mend the cause, clear it; it takes up what is left. Its neighbours are loaded.
-- *reconcile is red*: its error counts what is missing. Clear the red batches or trigger again: what is done stays.
+- *a batch is red*: read its log, mend the cause, clear it or trigger again; what is done stays. Others are loaded.
 - *"delete brake" in the log*: much seemed gone, so nothing was deleted. Is the site right? Raise `max_delete_share`.
 - *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
 """
 
 from datetime import timedelta
 
-from airflow.sdk import Param, dag, task, task_group
+from airflow.sdk import Param, dag, task
 
 from include.gleaner import pipeline, pools
 from include.gleaner.assets import TENANT_KNOWLEDGE
@@ -60,6 +59,10 @@ def ingest_website():
     def process(batch, params=None, run_id=None, ti=None):
         return pipeline.process_pages(params, run_id, batch, ti.try_number)
 
+    @task(trigger_rule="all_done_min_one_success", show_return_value_in_logs=False)
+    def survey(params=None, run_id=None):
+        return pipeline.survey_site(params, run_id)
+
     @task(pool=pools.LOAD.name, map_index_template=BATCH_NAME, show_return_value_in_logs=False)
     def load(batch, params=None, run_id=None, ti=None):
         return pipeline.load_chunks(params, run_id, batch, ti.try_number)
@@ -68,13 +71,10 @@ def ingest_website():
     def reconcile(params=None, run_id=None):
         return pipeline.reconcile(params, run_id)
 
-    @task_group
-    def batches(batch):
-        load(batch=process(batch=batch))
-
-    planned = plan()
+    planned, surveyed = plan(), survey()
     crawl() >> planned
-    batches.expand(batch=planned) >> reconcile()
+    process.expand(batch=planned) >> surveyed
+    load.expand(batch=surveyed) >> reconcile()
 
 
 ingest_website()

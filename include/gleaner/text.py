@@ -13,6 +13,7 @@ import unicodedata
 from typing import Final
 
 ZWNJ: Final = "\u200c"
+UNSPACED: Final = frozenset(("ja", "km", "lo", "my", "th", "zh"))  # languages written without spaces between words
 DIVIDER: Final = "\x1f"  # stands in no display text
 
 # Characters that are never text: controls, bidi controls (they reorder what a reader sees), lone surrogates (no valid

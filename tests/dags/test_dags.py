@@ -111,12 +111,14 @@ def test_every_task_has_an_owner_retries_and_a_timeout(parsed: dict[str, Any]) -
 
 def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
     tasks = parsed["dags"]["ingest_website"]["tasks"]
-    assert tasks["batches.process"]["pool"] == "gleaner_process"
-    assert tasks["batches.load"]["pool"] == "gleaner_load"
-    for task_id in ("batches.process", "batches.load"):
+    assert tasks["process"]["pool"] == "gleaner_process"
+    assert tasks["load"]["pool"] == "gleaner_load"
+    for task_id in ("process", "load"):
         assert tasks[task_id]["mapped"]
         assert "label" in tasks[task_id]["name"]
     assert tasks["crawl"]["downstream"] == ["plan"]
+    assert tasks["process"]["downstream"] == ["survey"]
+    assert tasks["survey"]["trigger"] == "all_done_min_one_success"  # a bad batch does not hold up the others
     assert tasks["reconcile"]["trigger"] == "all_done"
     assert tasks["reconcile"]["outlets"] == ["tenant_knowledge"]
 

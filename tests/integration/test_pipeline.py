@@ -8,69 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from include.gleaner import pipeline
 from include.gleaner.errors import EmbeddingUnavailableError, RunFailedError, SchemaError, StartPageError
-from tests.support.embedding_server import API_KEY, EmbeddingServer
-from tests.support.website import Reply, TestWebsite, page
+from tests.support.tenant import Tenant
+from tests.support.website import Reply, page
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Tenant:
-    """A user of the pipeline: one tenant, one website, one database."""
-
-    site: TestWebsite
-    endpoint: EmbeddingServer
-    conn: psycopg.Connection
-    name: str = "acme"
-    numbers: Iterator[int] = field(default_factory=lambda: count(1))
-
-    def params(self, **more: Any) -> dict[str, Any]:
-        return {"tenant": self.name, "url": self.site.url, "delay_seconds": 0.0, **more}
-
-    def run(self, **more: Any) -> dict[str, Any]:
-        """A whole run; its report. Raises what a red run's last task raises."""
-        params, run_id = self.params(**more), f"run-{next(self.numbers)}"
-        pipeline.crawl_website(params, run_id)
-        for batch in pipeline.plan_batches(params, run_id):
-            pipeline.process_pages(params, run_id, batch, 1)
-            pipeline.load_chunks(params, run_id, batch, 1)
-        return pipeline.reconcile(params, run_id)
-
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.conn.execute(query.encode(), values).fetchall()
-
-    def knowledge(self) -> list[tuple[str, str]]:
-        """(path, text) of all website chunks."""
-        return [
-            (url.removeprefix(self.site.url.rstrip("/")), text)
-            for url, text in self.rows(
-                "SELECT metadata->>'page_url', full_text FROM gleaner.tenant_knowledge WHERE tenant_id = %s"
-                " ORDER BY 1, chunk_index",
-                self.name,
-            )
-        ]
-
-    def physical(self) -> list[tuple[Any, ...]]:
-        return self.rows(
-            "SELECT source_id, chunk_type, chunk_index, ctid::text, xmin::text FROM gleaner.tenant_knowledge"
-            " ORDER BY 1, 2, 3"
-        )
-
-    def states(self) -> dict[str, str]:
-        rows = self.rows("SELECT url, state FROM gleaner.website_page WHERE tenant_id = %s", self.name)
-        return {url.removeprefix(self.site.url.rstrip("/")): state for url, state in rows}
 
 
 def article(name: str) -> str:
@@ -81,32 +29,6 @@ def website(*names: str) -> dict[str, Any]:
     return {"/": page("Welcome to the home page of the example company.", *[f"/{name}" for name in names])} | {
         f"/{name}": page(article(name)) for name in names
     }
-
-
-@pytest.fixture
-def endpoint() -> Iterator[EmbeddingServer]:
-    with EmbeddingServer() as server:
-        yield server
-
-
-@pytest.fixture
-def tenant(
-    knowledge_dsn: str, conn: psycopg.Connection, endpoint: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Tenant]:
-    parts = conninfo_to_dict(knowledge_dsn)
-    connection = {
-        "conn_type": "postgres", "host": parts["host"], "port": int(str(parts["port"])), "login": parts["user"],
-        "password": parts["password"], "schema": parts["dbname"],
-    }  # fmt: skip
-    extra = {"model": "text-embedding-3-small", "dimensions": 1_536}
-    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_POSTGRES", json.dumps(connection))
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_GLEANER_OPENAI",
-        json.dumps({"conn_type": "generic", "host": endpoint.url, "password": API_KEY, "extra": extra}),
-    )
-    with TestWebsite() as site:
-        monkeypatch.setenv("GLEANER_LOCAL_HOSTS", site.host)
-        yield Tenant(site=site, endpoint=endpoint, conn=conn)
 
 
 def test_a_whole_run_and_the_same_again(tenant: Tenant) -> None:
@@ -206,6 +128,17 @@ def test_the_same_bytes_under_two_addresses_are_stored_once(tenant: Tenant) -> N
     tenant.run()
     assert [path for path, _ in tenant.knowledge()] == ["/", "/apples", "/apples?view=2"]
     assert article("apples") in tenant.knowledge()[2][1]
+
+
+def test_a_duplicate_that_was_loaded_before_speaks_again(tenant: Tenant) -> None:
+    tenant.site.routes = website("apples", "pears")
+    tenant.run()
+    tenant.site.routes["/pears"] = tenant.site.routes["/apples"]
+    tenant.run()
+    tenant.site.routes["/apples-long"] = tenant.site.routes["/apples"]
+    tenant.site.routes["/"] = page("Welcome to the home page of the example company.", "/apples-long", "/pears")
+    tenant.run()  # now /pears is the shortest, and its chunks were retired when it was not
+    assert [path for path, _ in tenant.knowledge()] == ["/", "/pears"]
 
 
 def test_a_canonical_address_without_content_loses_nothing(tenant: Tenant) -> None:

@@ -8,13 +8,12 @@ from itertools import chain
 from typing import Final
 
 from include.gleaner.chunk.pieces import sentences
-from include.gleaner.text import DIVIDER, set_apart
+from include.gleaner.text import DIVIDER, UNSPACED, set_apart
 
 MOST_WORDS: Final = 120
 ENOUGH_WORDS: Final = 80  # no sentence is added beyond it
 _MARKER: Final = re.compile(r"^ *(?:- |\d{1,6}\. |: )", re.M)
 _SEVERAL: Final = re.compile(r"[.!?؟۔。！？।…]\W*\w")  # what must be in a line for it to have more than one sentence
-_UNSPACED: Final = frozenset(("ja", "km", "lo", "my", "th", "zh"))  # written without spaces between words
 _LETTERS_OF_A_WORD: Final = 2  # there, on the average
 _LEAD: Final = 1.3  # what the first sentence weighs more than others
 _SHORT: Final = 60  # characters; a line with no more is not divided
@@ -27,7 +26,7 @@ def tldr_of(text: str, language: str, words: int) -> str | None:
     A text within the limit is its own gist. Of a longer one those sentences stay whose words are in the most others,
     until there are 80 words. `words` says how many `text` has at most.
     """
-    unspaced = language in _UNSPACED
+    unspaced = language in UNSPACED
     if unspaced:
         words = len(text) // _LETTERS_OF_A_WORD
     shortest = 0 if unspaced else _SHORT

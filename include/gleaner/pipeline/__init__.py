@@ -74,8 +74,8 @@ def plan_batches(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
     return [_to_data(batch) for batch in batches]
 
 
-def process_pages(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> BatchData:
-    """Turn the batch's stored pages into documents; the batch, for the next task.
+def process_pages(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> dict[str, int]:
+    """Turn the batch's stored pages into documents; counts.
 
     Raises GleanerError when nothing of the batch could be processed.
     """
@@ -91,7 +91,23 @@ def process_pages(params: Mapping[str, Any], run_id: str, batch: BatchData, try_
             tenant_id=request.tenant_id, job_id=job_id, stage="process", batch_index=work.index, try_number=try_number
         )
         process_batch(conn, source_id=source_id, batch=work, tally=tally)
-    return batch
+    return {"pages": tally.pages, "skipped": tally.skipped, "failed": tally.failed}
+
+
+def survey_site(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
+    """Learn what the site repeats and which pages say nearly the same; the batches of pages to load."""
+    request = IngestRequest.from_params(params)
+    from include.gleaner.pipeline import planning
+    from include.gleaner.pipeline.connections import knowledge_connection
+    from include.gleaner.pipeline.surveying import survey
+
+    with knowledge_connection() as conn:
+        source_id, _ = _job(conn, request, run_id)
+        survey(conn, tenant_id=request.tenant_id, source_id=source_id)
+        batches = planning.load_batches(
+            conn, tenant_id=request.tenant_id, source_id=source_id, policy=request.run, slots=pools.LOAD.slots
+        )
+    return [_to_data(batch) for batch in batches]
 
 
 def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> dict[str, int]:

@@ -22,6 +22,7 @@ from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, tex
 from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.process.records import document_from_json
+from include.gleaner.process.repeats import without_repeats
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -94,9 +95,9 @@ def _chunked_pages(
     ).fetchall()
     pages: list[_Page] = []
     failed: set[uuid.UUID] = set()
-    for page_id, url, generation, document in rows:
+    for page_id, url, generation, document, dropped in rows:
         try:
-            chunks = split(document_from_json(document), policy, url, limit)
+            chunks = split(without_repeats(document_from_json(document), dropped), policy, url, limit)
         except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
             log.warning("%s: could not be chunked, %s", url, type(error).__name__)
             _dead_letter(conn, tally, "load", page_id, "", type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import psycopg
 
@@ -30,13 +31,33 @@ def plan_batches(
     with conn.transaction(), conn.cursor() as cursor:
         cursor.execute(sql["release_duplicates"], key)
         cursor.execute(sql["mark_duplicates"], key)
+        cursor.execute(sql["reopen_speechless"], key)
         cursor.execute(sql["reopen_pages"], {**key, "model": model, "fingerprint": fingerprint})
-        cursor.execute(sql["count_todo"], key)
-        row = cursor.fetchone()
-        todo = int(row[0]) if row else 0
-        cursor.execute(sql["set_planned"], {**key, "job_id": job_id, "planned": todo})
-        cursor.execute(sql["cut_batches"], {**key, "size": batch_size(todo, policy.batch_size, slots)})
-        ranges = cursor.fetchall()
+        cursor.execute(sql["lower_fence"], key)
+        batches = _cut(cursor, key, ["fetched", "completed"], policy, slots)
+        planned = sum(batch.pages for batch in batches)
+        cursor.execute(sql["set_planned"], {**key, "job_id": job_id, "planned": planned})
+    return batches
+
+
+def load_batches(
+    conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID, policy: RunPolicy, slots: int
+) -> tuple[Batch, ...]:
+    """Batches of the pages that wait to be chunked: the processed ones, and those that the survey opened again."""
+    key = {"tenant_id": tenant_id, "source_id": source_id}
+    with conn.transaction(), conn.cursor() as cursor:
+        return _cut(cursor, key, ["completed"], policy, slots)
+
+
+def _cut(
+    cursor: psycopg.Cursor, key: dict[str, Any], states: list[str], policy: RunPolicy, slots: int
+) -> tuple[Batch, ...]:
+    sql = queries("plan")
+    cursor.execute(sql["count_todo"], {**key, "states": states})
+    row = cursor.fetchone()
+    size = batch_size(int(row[0]) if row else 0, policy.batch_size, slots)
+    cursor.execute(sql["cut_batches"], {**key, "states": states, "size": size})
+    ranges = cursor.fetchall()
     return tuple(
         Batch(index=number, of=len(ranges), first_page=first, last_page=last, pages=pages)
         for number, (first, last, pages) in enumerate(ranges, start=1)

@@ -16,6 +16,8 @@ from include.gleaner.models import Batch, Document, NotContent, Snapshot
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.process.document import read_document
 from include.gleaner.process.records import document_to_json
+from include.gleaner.process.repeats import block_hashes
+from include.gleaner.process.similar import bands_of
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -99,6 +101,8 @@ def _store(
                 "word_count": result.word_count,
                 "content_hash": result.content_hash,
                 "document": Jsonb(document_to_json(result)),
+                "block_hashes": block_hashes(result),
+                "bands": bands_of(result),
             },
         )
         conn.execute(plan["mark_completed"], key)

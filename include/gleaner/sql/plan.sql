@@ -28,7 +28,11 @@ UPDATE gleaner.website_page p
 SET state = 'fetched', reason = NULL, alias_of = NULL
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
   AND p.state = 'skipped' AND p.generation IS NOT NULL
-  AND (p.reason = 'duplicate' AND NOT EXISTS (
+  AND (p.reason = 'near_duplicate' AND NOT EXISTS (
+        SELECT 1 FROM gleaner.website_page k
+        WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
+          AND k.state IN ('completed', 'chunked'))
+       OR p.reason = 'duplicate' AND NOT EXISTS (
         SELECT 1 FROM gleaner.website_page k
         WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
           AND k.content_hash = p.content_hash AND k.state IN ('fetched', 'completed', 'chunked'))
@@ -40,24 +44,62 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
           AND (k.state IN ('fetched', 'completed', 'chunked')
                OR k.state = 'skipped' AND further.state IN ('fetched', 'completed', 'chunked'))))
 
+-- lower_fence --
+-- Pages that were retired as duplicates and speak for themselves again: what they hold now may be loaded, nothing older.
+UPDATE gleaner.knowledge_generation g
+SET generation = mine.generation
+FROM (SELECT held.source_id, held.embedding_model, p.generation
+      FROM gleaner.knowledge_generation held
+      JOIN gleaner.website_page p ON p.tenant_id = held.tenant_id AND p.page_id = held.source_id
+      WHERE held.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state IN ('fetched', 'completed')
+        AND held.chunk_count = 0 AND held.generation > p.generation
+      ORDER BY held.source_id, held.embedding_model FOR UPDATE OF held) AS mine
+WHERE g.tenant_id = %(tenant_id)s AND g.source_id = mine.source_id AND g.embedding_model = mine.embedding_model
+
 -- reopen_pages --
--- Pages whose stored chunks were made by other policies or another model, and pages that failed after they were fetched.
+-- Pages whose stored chunks were made by other policies or another model, near duplicates of such pages, and pages that
+-- failed after they were fetched.
 UPDATE gleaner.website_page p
-SET state = 'fetched', reason = NULL
+SET state = 'fetched', reason = NULL, alias_of = NULL
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.generation IS NOT NULL
   AND (p.state = 'failed'
        OR p.state = 'chunked' AND NOT EXISTS (
             SELECT 1 FROM gleaner.knowledge_generation g
             WHERE g.tenant_id = p.tenant_id AND g.source_id = p.page_id AND g.embedding_model = %(model)s
               AND g.fingerprint = %(fingerprint)s AND g.generation >= p.generation)
+       OR p.state = 'skipped' AND p.reason = 'near_duplicate' AND NOT EXISTS (
+            SELECT 1 FROM gleaner.website_page k JOIN gleaner.knowledge_generation g
+              ON g.tenant_id = k.tenant_id AND g.source_id = k.page_id
+            WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
+              AND g.embedding_model = %(model)s AND g.fingerprint = %(fingerprint)s)
        OR p.state = 'chunked' AND EXISTS (
             SELECT 1 FROM gleaner.tenant_knowledge k
             WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
               AND k.embedding IS NULL))
 
+-- reopen_speechless --
+-- Pages that dropped what another page kept for all, and that page is no more: the next survey finds another one.
+WITH lost AS (
+    SELECT d.page_id, d.spoken_for
+    FROM gleaner.page_document d JOIN gleaner.website_page p USING (tenant_id, page_id)
+    WHERE d.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND d.spoken_for <> '{}'
+      AND (p.state = 'gone'
+           OR p.state = 'skipped' AND NOT EXISTS (
+                SELECT 1 FROM gleaner.tenant_knowledge k
+                WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id))
+), forgotten AS (
+    UPDATE gleaner.page_document d SET spoken_for = '{}'
+    FROM lost WHERE d.tenant_id = %(tenant_id)s AND d.page_id = lost.page_id
+)
+UPDATE gleaner.website_page p SET state = 'completed'
+FROM gleaner.page_document d, lost
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'chunked'
+  AND d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.generation = p.generation
+  AND d.dropped && lost.spoken_for
+
 -- count_todo --
 SELECT count(*) FROM gleaner.website_page
-WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state IN ('fetched', 'completed')
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = ANY(%(states)s)
 
 -- cut_batches --
 -- Consecutive ranges of page ids, `size` pages each.
@@ -67,7 +109,7 @@ SELECT (array_agg(page_id ORDER BY page_id))[1] AS first_page,
 FROM (
     SELECT page_id, (row_number() OVER (ORDER BY page_id) - 1) / %(size)s AS batch
     FROM gleaner.website_page
-    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state IN ('fetched', 'completed')
+    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = ANY(%(states)s)
 ) AS numbered
 GROUP BY batch ORDER BY batch
 
@@ -89,7 +131,7 @@ LIMIT %(limit)s
 
 -- documents_of_batch --
 -- Documents of the pages that wait to be chunked.
-SELECT p.page_id, p.url, d.generation, d.document
+SELECT p.page_id, p.url, d.generation, d.document, d.dropped
 FROM gleaner.website_page p
 JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'completed'
@@ -98,13 +140,13 @@ ORDER BY p.page_id
 
 -- store_document --
 INSERT INTO gleaner.page_document AS d
-    (tenant_id, page_id, generation, title, language, word_count, content_hash, document)
+    (tenant_id, page_id, generation, title, language, word_count, content_hash, document, block_hashes, bands)
 VALUES (%(tenant_id)s, %(page_id)s, %(generation)s, %(title)s, %(language)s, %(word_count)s, %(content_hash)s,
-        %(document)s)
+        %(document)s, %(block_hashes)s, %(bands)s)
 ON CONFLICT (tenant_id, page_id) DO UPDATE
 SET generation = excluded.generation, title = excluded.title, language = excluded.language,
     word_count = excluded.word_count, content_hash = excluded.content_hash, document = excluded.document,
-    processed_at = now()
+    block_hashes = excluded.block_hashes, bands = excluded.bands, processed_at = now()
 WHERE d.generation <= excluded.generation
 
 -- mark_completed --

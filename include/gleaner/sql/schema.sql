@@ -119,9 +119,17 @@ CREATE TABLE gleaner.page_document (
     content_hash bytea       NOT NULL,
     document     jsonb       NOT NULL,
     processed_at timestamptz NOT NULL DEFAULT now(),
+    block_hashes bigint[]    NOT NULL DEFAULT '{}',
+    bands        bigint[]    NOT NULL DEFAULT '{}',
+    dropped      bigint[]    NOT NULL DEFAULT '{}',
+    spoken_for   bigint[]    NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant_id, page_id),
     FOREIGN KEY (tenant_id, page_id) REFERENCES gleaner.website_page ON DELETE CASCADE
 );
+COMMENT ON COLUMN gleaner.page_document.block_hashes IS 'What the document is made of: a hash for each block, lone heading and fact.';
+COMMENT ON COLUMN gleaner.page_document.bands IS 'Of its MinHash; pages that share one may be near duplicates.';
+COMMENT ON COLUMN gleaner.page_document.dropped IS 'Of block_hashes, those that most pages of the site have and another page speaks for.';
+COMMENT ON COLUMN gleaner.page_document.spoken_for IS 'Of block_hashes, those that most pages have and this page alone keeps.';
 
 CREATE TABLE gleaner.tenant_knowledge (
     tenant_id       text        NOT NULL,
