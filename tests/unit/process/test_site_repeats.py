@@ -12,10 +12,11 @@ from include.gleaner.models import Block, Document, Fact, Section
 from include.gleaner.process.repeats import block_hashes, without_repeats
 from include.gleaner.process.similar import are_near_duplicates, bands_of, likeness_of
 
-TEXT = " ".join(f"The {kind} of bed {name} opens when its soil is dry." for kind in ("valve", "tap", "gate") for name in (
+NAMES = (
     "rose", "lily", "tulip", "poppy", "daisy", "aster", "iris", "peony", "clover", "thistle", "mallow", "sorrel",
     "yarrow", "tansy", "borage", "comfrey", "fennel", "lovage", "mint", "thyme", "sage", "rue", "hyssop", "chervil",
-))  # fmt: skip
+)  # fmt: skip
+TEXT = " ".join(f"The {kind} of bed {name} opens when its soil is dry." for kind in ("valve", "tap") for name in NAMES)
 
 
 def document(*blocks: Block, title: str = "Valves", language: str = "en", facts: tuple[Fact, ...] = ()) -> Document:
