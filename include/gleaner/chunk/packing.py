@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from include.gleaner.chunk.parts import chooses
+from include.gleaner.chunk.parts import number_of
 from include.gleaner.chunk.pieces import GLUE, Piece, fitting, pieces_of, whole_block
 from include.gleaner.chunk.tokens import Meter, estimate
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, BlockKind
 
-GOOD_FILL: Final = 0.6  # from here on a block may choose to begin a new chunk
-WHOLE_FILL: Final = 0.5  # a part that is estimated to have no more is measured as a whole,
-LIKELY_FILL: Final = 0.9  # and one in which no block chooses to begin a chunk, with no more than that
+LEAST_FILL: Final = 0.4  # of the budget; from there on a full chunk may end
+LIKELY_FILL: Final = 0.9  # a part that is estimated to have no more is measured as a whole
 TAIL_FILL: Final = 0.25  # a last chunk with less shares with the one before it
 _SENTENCES: Final = frozenset(("paragraph", "quote"))
 _NO_PROSE: Final = frozenset(("code", "table"))
@@ -47,10 +46,9 @@ class Packer:
         text = GLUE.join(block.text for block in blocks)
         if not text.strip():
             return
-        # Nearly always one chunk, and then it is measured once; else block by block.
-        if estimate(text) <= (WHOLE_FILL if any(map(_may_begin, blocks[1:])) else LIKELY_FILL) * self._most:
+        if estimate(text) <= LIKELY_FILL * self._most:  # nearly always one chunk, and then it is measured once
             size, tokens = self._meter.measure(self._prefix + text)
-            if size <= GOOD_FILL * self._most or (size <= self._most and not any(map(_may_begin, blocks[1:]))):
+            if size <= self._most:
                 language = self._language_of([(block.kind, block.language, block.text) for block in blocks])
                 prose = [block.text for block in blocks if block.kind not in _NO_PROSE]
                 yield Packed(
@@ -69,44 +67,65 @@ class Packer:
         budget = self._most - self._prefix_size
         runs: list[list[Piece]] = [[]]
         size = 0
-        for block in blocks:
-            whole = whole_block(block, self._meter)
-            if runs[-1] and size >= GOOD_FILL * budget and _may_begin(block):
-                runs.append(self._kept(runs[-1]))
-                size = _size(runs[-1])
-            fits = size + whole.size <= budget
-            for piece in [whole] if fits else pieces_of(block, self._own(block), budget - self._overlap, self._meter):
-                if runs[-1] and size + piece.size > budget:
-                    runs.append(self._kept(runs[-1]))
-                    size = _size(runs[-1])
-                if not runs[-1] and piece.lead:
-                    size += self._meter.size(piece.lead)
-                runs[-1].append(piece)
+        pending = [whole_block(block, self._meter) for block in reversed(blocks)]
+        while pending:
+            piece = pending.pop()
+            run = runs[-1]
+            if not run and piece.lead:
+                size += self._meter.size(piece.lead)
+            if size + piece.size <= budget or (not run and piece.whole is None):
+                run.append(piece)
                 size += piece.size
+                continue
+            at = self._boundary(run, piece, budget)
+            if at is None:
+                pending.extend(reversed(self._cut(piece, self._overlap)))
+                continue
+            runs[-1:] = [run[:at], [*self._kept(run[:at]), *run[at:]]]
+            size = _size(runs[-1])
+            pending.append(piece)
         if len(runs) > 1 and size < TAIL_FILL * budget and not self._overlap:
             runs[-2:] = self._balanced([*runs[-2], *runs[-1]])
         return runs
 
+    def _boundary(self, run: Sequence[Piece], following: Piece, budget: int) -> int | None:
+        """Where a run that is full ends: before the block with the lowest number of its own, or the sentence.
+
+        The same blocks choose the same boundary, whatever stands before them: so boundaries come back into step after
+        an edit. None when there is no place to cut but within `following`.
+        """
+        before = 0
+        places: list[tuple[bool, int, int]] = []
+        for at, piece in enumerate([*run, following]):
+            if at and before >= LEAST_FILL * budget:
+                places.append((not piece.starts_block, number_of(piece.text), at))
+            before += piece.size
+        if following.whole is not None and (not places or min(places)[0]):
+            return None
+        return min(places)[2] if places else len(run)
+
     def _balanced(self, pieces: Sequence[Piece]) -> list[list[Piece]]:
         """Two chunks of about the same size in place of a full one and a crumb."""
-        fine = [part for piece in pieces for part in self._cut(piece)]
+        fine = [part for piece in pieces for part in self._cut(piece, 0)]
         half, size, best = _size(fine) / 2, 0, (float("inf"), len(fine))
         for at, piece in enumerate(fine[:-1], 1):
             size += piece.size
             best = min(best, (abs(size - half), at))
         return [run for run in (fine[: best[1]], fine[best[1] :]) if run]
 
-    def _cut(self, piece: Piece) -> list[Piece]:
+    def _cut(self, piece: Piece, overlap: int) -> list[Piece]:
+        """The pieces of a whole block, each with room for the overlap before it; others are never cut."""
         if piece.whole is None:
             return [piece]
-        parts = list(pieces_of(piece.whole, self._own(piece.whole), self._most - self._overlap, self._meter))
-        return parts if _joined(parts) == piece.text else [piece]
+        return list(
+            pieces_of(piece.whole, self._own(piece.whole), self._most - self._prefix_size - overlap, self._meter)
+        )
 
     def _kept(self, pieces: Sequence[Piece]) -> list[Piece]:
         """The last whole sentences of a chunk that fit into the overlap."""
         if not self._overlap:
             return []
-        fine = [part for piece in pieces for part in self._cut(piece)]
+        fine = [part for piece in pieces for part in self._cut(piece, 0)]
         kept: list[Piece] = []
         room = self._overlap
         for piece in reversed(fine):
@@ -133,7 +152,7 @@ class Packer:
             yield from self._fitted(pieces[half:])
         else:
             piece = pieces[0]
-            parts = self._cut(piece)
+            parts = self._cut(piece, 0)
             if len(parts) > 1:
                 yield from self._fitted(parts)
                 return
@@ -157,10 +176,6 @@ class Packer:
             return self._meter.measure(self._prefix + text)
         tokens = self._prefix_size + sum(piece.size for piece in pieces[:-1]) + self._meter.size(pieces[-1].text)
         return tokens, tokens
-
-
-def _may_begin(block: Block) -> bool:
-    return chooses(block.text)
 
 
 def _size(pieces: Sequence[Piece]) -> int:

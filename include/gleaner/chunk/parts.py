@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,8 +12,8 @@ from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, ChunkType, Document, Fact, Section
 
 SMALL_SHARE: Final = 0.2  # of the budget: sections below it are put together with their siblings
-CHOOSING: Final = 4  # one text in so many begins a new chunk by preference
-_CHOOSING_LETTERS: Final = 100  # of its beginning decide that
+CHOOSING: Final = 4  # one heading in so many begins a new run of small sections
+_NUMBERED_LETTERS: Final = 100
 _CHARACTERS_OF_TOKENS: Final = 40  # more than a token has on the average; a rule of thumb, for grouping only
 
 
@@ -28,9 +28,10 @@ class Part:
     data: Mapping[str, Any] | None = None
 
 
-def chooses(text: str) -> bool:
-    """Whether a text begins a new chunk by preference: the same text always does, and about one in four."""
-    return zlib.crc32(text[:_CHOOSING_LETTERS].encode("utf-8", "surrogatepass")) % CHOOSING == 0
+def number_of(text: str) -> int:
+    """A number that the beginning of a text always has, and no other text is likely to have."""
+    beginning = text[:_NUMBERED_LETTERS].encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(beginning, digest_size=8).digest(), "big")
 
 
 def parts_of(document: Document, policy: ChunkPolicy) -> Iterator[Part]:
@@ -106,7 +107,7 @@ def _groups(sections: Iterator[Section], small: int) -> Iterator[list[Section]]:
             and size + tokens <= 2 * small
             and section.path[:-1] == run[-1].path[:-1]
             and len(section.path) == len(run[-1].path)
-            and not chooses(section.path[-1])
+            and number_of(section.path[-1]) % CHOOSING
         )
         if joins:
             run.append(section)

@@ -41,6 +41,7 @@ class Piece:
     language: str | None = None  # of that block
     lead: str = ""  # what stands before it when it begins a chunk in the middle of its block: a table's header
     whole: Block | None = None  # the block that the piece is all of, if it can be cut further
+    starts_block: bool = False
     is_exact: bool = True  # whether the size is the text's own wherever it stands between blocks
 
 
@@ -49,7 +50,14 @@ def whole_block(block: Block, meter: Meter) -> Piece:
     is_exact = not meter.has_giant_run(block.text) and not block.text[:1].isspace()
     size = meter.size(block.text + GLUE)
     return Piece(
-        text=block.text, glue=GLUE, size=size, kind=block.kind, language=block.language, whole=block, is_exact=is_exact
+        text=block.text,
+        glue=GLUE,
+        size=size,
+        kind=block.kind,
+        language=block.language,
+        whole=block,
+        starts_block=True,
+        is_exact=is_exact,
     )
 
 
@@ -102,7 +110,7 @@ def _pieces(parts: list[tuple[str, str]], budget: int, meter: Meter, kind: Block
         for number, text in enumerate(fitting(part, budget - 2, meter)):
             # A part that had to be cut is put together again without anything in between.
             joint = GLUE if first else glue if number == 0 else ""
-            yield Piece(text=text, glue=joint, size=meter.size(joint + text), kind=kind)
+            yield Piece(text=text, glue=joint, size=meter.size(joint + text), kind=kind, starts_block=first)
             first = False
 
 
