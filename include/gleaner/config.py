@@ -56,6 +56,7 @@ class ChunkPolicy:
 
     max_tokens: int = 500  # in the text that is embedded, breadcrumb included
     overlap_percent: int = 0  # of max_tokens, in whole sentences
+    embed_tldr: bool = False  # whether the gist of a chunk gets a vector of its own
     encoding: str = DEFAULT_ENCODING  # whose tokens are counted, by its name in tiktoken
 
 
@@ -120,6 +121,7 @@ class IngestRequest:
         chunk = ChunkPolicy(
             max_tokens=_integer(params, "chunk_tokens", 500, 64, 2_000),
             overlap_percent=_integer(params, "chunk_overlap", 0, 0, 25),
+            embed_tldr=_flag(params, "embed_tldr"),
             encoding=_one_of(params, "chunk_encoding", ENCODINGS),
         )
         run = RunPolicy(
@@ -142,6 +144,7 @@ INGEST_PARAMS: Final = frozenset(
         "chunk_tokens",
         "chunk_overlap",
         "chunk_encoding",
+        "embed_tldr",
         "max_delete_share",
     }
 )
@@ -201,6 +204,13 @@ def _number(params: Mapping[str, Any], name: str, default: float, low: float, hi
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidParamError(name, f"needs a number from {low:g} to {high:g}")
     return float(value)
+
+
+def _flag(params: Mapping[str, Any], name: str) -> bool:
+    value = params.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidParamError(name, "needs true or false")
+    return value
 
 
 def _one_of(params: Mapping[str, Any], name: str, names: tuple[str, ...]) -> str:

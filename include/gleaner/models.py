@@ -105,7 +105,8 @@ class Chunk:
     language: str
     token_count: int  # tokens of embedded_text in the budget's encoding
     word_count: int
-    tldr: str | None = None
+    tldr: str | None = None  # its gist, in sentences of full_text
+    embedded_tldr: str | None = None  # what the gist's own vector stands for, if it is to have one
     metadata: Mapping[str, Any] = field(default_factory=dict)  # page_url, headings, fact data: plain JSON values
 
 
@@ -136,6 +137,7 @@ class PageChunks:
     fingerprint: str  # of the policies that made the set
     chunks: tuple[Chunk, ...]
     vectors: tuple[bytes | None, ...]  # per chunk: float32 little-endian, or None when there is no vector (yet)
+    tldr_vectors: tuple[bytes | None, ...] = ()  # the same of the chunks' gists; empty when no chunk has one
 
 
 @dataclass(frozen=True, kw_only=True)

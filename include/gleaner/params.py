@@ -106,6 +106,13 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Whose tokens are counted. Others than cl100k_base need their ranks in TIKTOKEN_CACHE_DIR.",
         "section": "How",
     },
+    "embed_tldr": {
+        "default": False,
+        "type": "boolean",
+        "title": "Embed gists",
+        "description": "Gives the gist of each long chunk a vector of its own: found better, paid for once more.",
+        "section": "How",
+    },
     "max_delete_share": {
         "default": 0.3,
         "type": "number",

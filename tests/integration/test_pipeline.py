@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import EmbeddingUnavailableError, RunFailedError, SchemaError, StartPageError
+from include.gleaner.search import search
 from tests.support.tenant import Tenant
 from tests.support.website import Reply, page
 
@@ -186,6 +188,30 @@ def test_other_policies_chunk_again(tenant: Tenant) -> None:
     assert "".join("".join(texts).split()).count("number17") == 1
     tenant.run()
     assert len(tenant.knowledge()) == 2
+
+
+def test_the_gist_of_a_long_chunk_may_have_a_vector_of_its_own(tenant: Tenant) -> None:
+    long = " ".join(f"Valve {number} opens when the soil of bed {number} is dry." for number in range(20))
+    tenant.site.routes = {"/": page("Welcome to the home page.", "/valves"), "/valves": page(long)}
+    gists = "SELECT section_title, tldr, tldr_embedding::text FROM gleaner.tenant_knowledge WHERE tldr_hash IS NOT NULL"
+    tenant.run()
+    assert not tenant.rows(gists)
+    inputs = tenant.endpoint.stats().inputs
+    report = tenant.run(embed_tldr=True)
+    assert tenant.endpoint.stats().inputs == inputs + 1  # the short page is its own gist
+    assert (report["work"]["embedded"], report["work"]["reused"], report["work"]["updated"]) == (1, 2, 1)
+    ((title, tldr, vector),) = tenant.rows(gists)
+    assert tldr in long
+    assert tenant.run(embed_tldr=True)["planned_pages"] == 0
+    hits = search(
+        tenant.conn, tenant_id="acme", query="zzz", vector=np.array(json.loads(vector), np.float32),
+        model="text-embedding-3-small", limit=2,
+    )  # fmt: skip
+    assert hits[0].section_title == title
+    assert hits[0].full_text == long
+    tenant.run()
+    assert not tenant.rows(gists)
+    assert tenant.endpoint.stats().inputs == inputs + 1
 
 
 def test_some_bad_pages_leave_the_run_green_and_many_make_it_red(tenant: Tenant) -> None:

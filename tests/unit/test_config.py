@@ -20,6 +20,7 @@ GOOD = {"tenant": "acme", "url": "https://example.com/docs/"}
         ("max_pages", 1.5), ("delay_seconds", "fast"), ("delay_seconds", float("nan")), ("include_patterns", "a"),
         ("include_patterns", ["("]), ("exclude_patterns", [1]), ("include_patterns", ["a"] * 51),
         ("chunk_overlap", 26), ("batch_size", 501), ("chunk_encoding", "o200k"), ("chunk_encoding", None),
+        ("embed_tldr", "yes"), ("embed_tldr", 1),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused_by_name_and_without_secrets(name: str, value: Any) -> None:
@@ -50,7 +51,8 @@ def test_the_fingerprint_tells_policies_apart() -> None:
         fingerprint(ChunkPolicy(max_tokens=400), EmbedPolicy()),
         fingerprint(ChunkPolicy(overlap_percent=10), EmbedPolicy()),
         fingerprint(ChunkPolicy(encoding="o200k_base"), EmbedPolicy()),
+        fingerprint(ChunkPolicy(embed_tldr=True), EmbedPolicy()),
         fingerprint(ChunkPolicy(), EmbedPolicy(model="text-embedding-3-small", dimensions=1_536)),
         fingerprint(ChunkPolicy(), EmbedPolicy(dimensions=256)),
     }
-    assert len(others | {base}) == 6
+    assert len(others | {base}) == 7

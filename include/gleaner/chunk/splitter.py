@@ -57,6 +57,8 @@ def split(document: Document, policy: ChunkPolicy, page_url: str, limit: TokenLi
             metadata["data"] = dict(part.data)
         breadcrumb = SEPARATOR.join(part.path)
         words = count_words(packed.text)
+        tldr = tldr_of(packed.prose, packed.language, words)
+        own = policy.embed_tldr and tldr and tldr != packed.text
         chunks.append(
             Chunk(
                 chunk_type=part.chunk_type,
@@ -68,7 +70,8 @@ def split(document: Document, policy: ChunkPolicy, page_url: str, limit: TokenLi
                 language=packed.language,
                 token_count=packed.tokens,
                 word_count=words,
-                tldr=tldr_of(packed.prose, packed.language, words),
+                tldr=tldr,
+                embedded_tldr=f"{draft.prefix}{tldr}" if own else None,
                 metadata=metadata,
             )
         )

@@ -49,7 +49,16 @@ class LoadOutcome:
 
 def text_hash(chunk: Chunk) -> bytes:
     """SHA-256 of what is embedded: equal hash and model, equal vector."""
-    return hashlib.sha256(chunk.embedded_text.encode("utf-8", "surrogatepass")).digest()
+    return _hash(chunk.embedded_text)
+
+
+def tldr_hash(chunk: Chunk) -> bytes | None:
+    """The same of the chunk's gist; None when it gets no vector."""
+    return None if chunk.embedded_tldr is None else _hash(chunk.embedded_tldr)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class KnowledgeStore:
@@ -201,20 +210,25 @@ class _Set:
         rows: list[tuple[copy_binary.Field, ...]] = []
         hashes: list[bytes] = []
         digest = hashlib.sha256()
-        for chunk, vector in _valid(page, dimensions, refusals):
-            content_hash = _content_hash(chunk, model, vector is not None)
+        for chunk, vector, gist in _valid(page, dimensions, refusals):
+            content_hash = _content_hash(chunk, model, vector is not None, gist is not None)
             digest.update(content_hash)
-            rows.append(_row(page.page_id, chunk, content_hash, vector))
+            rows.append(_row(page.page_id, chunk, content_hash, vector, gist))
             if vector is not None:
                 hashes.append(text_hash(chunk))
+            if gist is not None and (key := tldr_hash(chunk)) is not None:
+                hashes.append(key)
         return cls(page=page, rows=tuple(rows), hashes=tuple(hashes), set_hash=digest.digest())
 
 
-def _valid(page: PageChunks, dimensions: int, refusals: list[Refusal]) -> Iterator[tuple[Chunk, bytes | None]]:
+def _valid(
+    page: PageChunks, dimensions: int, refusals: list[Refusal]
+) -> Iterator[tuple[Chunk, bytes | None, bytes | None]]:
     """The chunks that can be stored, ordered by key, each key once; a bad vector costs only itself."""
     seen: set[tuple[str, int]] = set()
-    pairs = zip(page.chunks, page.vectors, strict=True)
-    for chunk, vector in sorted(pairs, key=lambda pair: (pair[0].chunk_type, pair[0].chunk_index)):
+    gists = page.tldr_vectors or (None,) * len(page.chunks)
+    found = zip(page.chunks, page.vectors, gists, strict=True)
+    for chunk, vector, gist in sorted(found, key=lambda item: (item[0].chunk_type, item[0].chunk_index)):
         item = f"{chunk.chunk_type}/{chunk.chunk_index}"
         try:
             check_chunk(chunk)
@@ -224,17 +238,20 @@ def _valid(page: PageChunks, dimensions: int, refusals: list[Refusal]) -> Iterat
             refusals.append(Refusal(page_id=page.page_id, item=item, reason=str(error)))
             continue
         seen.add((chunk.chunk_type, chunk.chunk_index))
-        if vector is not None:
+        checked: list[bytes | None] = []
+        for value in (vector, gist):
             try:
-                check_vector(vector, dimensions)
+                if value is not None:
+                    check_vector(value, dimensions)
             except InvalidChunkError as error:
                 refusals.append(Refusal(page_id=page.page_id, item=item, reason=str(error)))
-                vector = None
-        yield chunk, vector
+                value = None
+            checked.append(value)
+        yield chunk, checked[0], checked[1]
 
 
-def _content_hash(chunk: Chunk, model: str, has_vector: bool) -> bytes:
-    """SHA-256 over every stored column of the row, the model, and whether there is a vector."""
+def _content_hash(chunk: Chunk, model: str, has_vector: bool, has_gist: bool) -> bytes:
+    """SHA-256 over every stored column of the row, the model, and which vectors there are."""
     columns = [
         chunk.chunk_type,
         chunk.chunk_index,
@@ -249,11 +266,15 @@ def _content_hash(chunk: Chunk, model: str, has_vector: bool) -> bytes:
         chunk.word_count,
         dict(chunk.metadata),
         has_vector,
+        chunk.embedded_tldr,
+        has_gist,
     ]
     return hashlib.sha256(json.dumps(columns, ensure_ascii=False, sort_keys=True).encode()).digest()
 
 
-def _row(page_id: uuid.UUID, chunk: Chunk, content_hash: bytes, vector: bytes | None) -> tuple[copy_binary.Field, ...]:
+def _row(
+    page_id: uuid.UUID, chunk: Chunk, content_hash: bytes, vector: bytes | None, gist: bytes | None
+) -> tuple[copy_binary.Field, ...]:
     """The columns of `copy_staging`, in its order."""
     return (
         copy_binary.uuid_(page_id),
@@ -270,4 +291,6 @@ def _row(page_id: uuid.UUID, chunk: Chunk, content_hash: bytes, vector: bytes | 
         copy_binary.vector(vector),
         copy_binary.text(chunk.search_text),
         copy_binary.jsonb(chunk.metadata),
+        tldr_hash(chunk),
+        copy_binary.vector(gist),
     )

@@ -18,7 +18,7 @@ from include.gleaner.chunk.splitter import split
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import GleanerError
-from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash
+from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash, tldr_hash
 from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.process.records import document_from_json
@@ -115,15 +115,21 @@ def _vectors(
     tally: BatchTally,
 ) -> tuple[dict[bytes, bytes], dict[bytes, str]]:
     """Vectors by text hash, and the reasons of those that were refused."""
-    texts = {text_hash(chunk): chunk for page in pages for chunk in page.chunks}
+    texts: dict[bytes, str] = {}
+    tokens: dict[bytes, int] = {}
+    inputs = 0
+    for chunk in (chunk for page in pages for chunk in page.chunks):
+        for key, text in ((text_hash(chunk), chunk.embedded_text), (tldr_hash(chunk), chunk.embedded_tldr)):
+            if key is not None and text is not None:
+                texts[key], tokens[key] = text, chunk.token_count  # a gist has fewer than its chunk
+                inputs += 1
     vectors = store.known_vectors(texts)
     wanted = [key for key in texts if key not in vectors]
-    tally.reused = tally.chunks - len(wanted)
+    tally.reused = inputs - len(wanted)
     refused: dict[bytes, str] = {}
     if not wanted:
         return vectors, refused
-    asked = [texts[key] for key in wanted]
-    for answer in embedder.embed([chunk.embedded_text for chunk in asked], [chunk.token_count for chunk in asked]):
+    for answer in embedder.embed([texts[key] for key in wanted], [tokens[key] for key in wanted]):
         fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
         if fresh:
             store.keep_vectors(fresh)
@@ -143,6 +149,7 @@ def _with_vectors(page: _Page, fingerprint: str, vectors: Mapping[bytes, bytes])
         fingerprint=fingerprint,
         chunks=page.chunks,
         vectors=tuple(vectors.get(text_hash(chunk)) for chunk in page.chunks),
+        tldr_vectors=tuple(vectors.get(tldr_hash(chunk) or b"") for chunk in page.chunks),
     )
 
 
@@ -184,7 +191,7 @@ def _settle(
 def _refused_inputs(pages: Sequence[_Page], refused: Mapping[bytes, str]) -> Iterator[Refusal]:
     for page in pages:
         for chunk in page.chunks:
-            if reason := refused.get(text_hash(chunk)):
+            if reason := refused.get(text_hash(chunk)) or refused.get(tldr_hash(chunk) or b""):
                 item = f"{chunk.chunk_type}/{chunk.chunk_index}"
                 yield Refusal(page_id=page.page_id, item=item, reason=f"endpoint: {reason}")
 

@@ -16,13 +16,16 @@ CREATE TEMP TABLE IF NOT EXISTS gleaner_staging (
     content_hash  bytea   NOT NULL,
     embedding     vector,
     search_text   text    NOT NULL,
-    metadata      jsonb   NOT NULL
+    metadata      jsonb   NOT NULL,
+    tldr_hash     bytea,
+    tldr_embedding vector
 ) ON COMMIT DELETE ROWS
 
 -- copy_staging --
 COPY gleaner_staging (
     source_id, chunk_type, chunk_index, section_title, full_text, tldr, language,
-    token_count, word_count, text_hash, content_hash, embedding, search_text, metadata
+    token_count, word_count, text_hash, content_hash, embedding, search_text, metadata,
+    tldr_hash, tldr_embedding
 ) FROM STDIN (FORMAT BINARY)
 
 -- loaded_sets --
@@ -51,10 +54,11 @@ RETURNING source_id
 -- Writes only rows that differ. The fence is held, so nobody changes these pages' rows meanwhile.
 INSERT INTO gleaner.tenant_knowledge AS k
     (tenant_id, source_id, chunk_type, chunk_index, embedding_model, section_title, full_text, tldr, language,
-     token_count, word_count, text_hash, content_hash, embedding, search_vector, metadata)
+     token_count, word_count, text_hash, content_hash, embedding, search_vector, metadata, tldr_hash,
+     tldr_embedding)
 SELECT %(tenant_id)s, s.source_id, s.chunk_type, s.chunk_index, %(model)s, s.section_title, s.full_text, s.tldr,
        s.language, s.token_count, s.word_count, s.text_hash, s.content_hash, s.embedding,
-       to_tsvector('simple', s.search_text), s.metadata
+       to_tsvector('simple', s.search_text), s.metadata, s.tldr_hash, s.tldr_embedding
 FROM gleaner_staging s
 LEFT JOIN gleaner.tenant_knowledge old
        ON old.tenant_id = %(tenant_id)s AND old.source_id = s.source_id AND old.chunk_type = s.chunk_type
@@ -65,7 +69,8 @@ ON CONFLICT ON CONSTRAINT unique_chunk_per_source DO UPDATE
 SET section_title = excluded.section_title, full_text = excluded.full_text, tldr = excluded.tldr,
     language = excluded.language, token_count = excluded.token_count, word_count = excluded.word_count,
     text_hash = excluded.text_hash, content_hash = excluded.content_hash, embedding = excluded.embedding,
-    search_vector = excluded.search_vector, metadata = excluded.metadata, updated_at = now()
+    search_vector = excluded.search_vector, metadata = excluded.metadata, tldr_hash = excluded.tldr_hash,
+    tldr_embedding = excluded.tldr_embedding, updated_at = now()
 RETURNING (k.xmax = 0) AS created
 
 -- delete_tail --
@@ -88,6 +93,10 @@ FROM (
     SELECT text_hash, embedding FROM gleaner.tenant_knowledge
     WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
       AND embedding IS NOT NULL
+    UNION ALL
+    SELECT tldr_hash, tldr_embedding FROM gleaner.tenant_knowledge
+    WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND tldr_hash = ANY(%(hashes)s)
+      AND tldr_embedding IS NOT NULL
     UNION ALL
     SELECT text_hash, embedding FROM gleaner.pending_embedding
     WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)

@@ -75,7 +75,7 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.generati
        OR p.state = 'chunked' AND EXISTS (
             SELECT 1 FROM gleaner.tenant_knowledge k
             WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
-              AND k.embedding IS NULL))
+              AND (k.embedding IS NULL OR k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL)))
 
 -- reopen_speechless --
 -- Pages that dropped what another page kept for all, and that page is no more: the next survey finds another one.

@@ -150,12 +150,16 @@ CREATE TABLE gleaner.tenant_knowledge (
     metadata        jsonb       NOT NULL DEFAULT '{}',
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
+    tldr_hash       bytea,
+    tldr_embedding  vector,
     CONSTRAINT unique_chunk_per_source UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model),
     FOREIGN KEY (tenant_id, source_id) REFERENCES gleaner.website_page (tenant_id, page_id)
 );
 COMMENT ON COLUMN gleaner.tenant_knowledge.source_id IS 'The page: website_page.page_id.';
 COMMENT ON COLUMN gleaner.tenant_knowledge.text_hash IS 'SHA-256 of the text that was embedded. A vector is asked for once per tenant, model and text_hash.';
 COMMENT ON COLUMN gleaner.tenant_knowledge.content_hash IS 'SHA-256 over every stored column and whether there is a vector: equal hash, nothing to write.';
+COMMENT ON COLUMN gleaner.tenant_knowledge.tldr_hash IS 'SHA-256 of the breadcrumb and gist that were embedded; null unless the run asked for it.';
+CREATE INDEX tenant_knowledge_tldr_hash ON gleaner.tenant_knowledge (tenant_id, embedding_model, tldr_hash) WHERE tldr_hash IS NOT NULL;
 CREATE INDEX tenant_knowledge_text_hash ON gleaner.tenant_knowledge (tenant_id, embedding_model, text_hash);
 CREATE INDEX tenant_knowledge_search ON gleaner.tenant_knowledge USING gin (search_vector);
 ALTER TABLE gleaner.tenant_knowledge REPLICA IDENTITY USING INDEX unique_chunk_per_source;

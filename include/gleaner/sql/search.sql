@@ -4,14 +4,14 @@
 SELECT search_model FROM gleaner.tenant WHERE tenant_id = %(tenant_id)s
 
 -- hybrid --
--- Chunks by both of: nearness of the vector (exact, within the tenant) and words in common (any of the query's words).
+-- Chunks by both of: nearness of the vector, or of the gist's if it has one (exact, within the tenant) and words in common (any of the query's words).
 -- Each half gives its best `depth`; ranks are fused as weight / (60 + rank), so that scores of two kinds need no scale.
 WITH dense AS MATERIALIZED (
     SELECT source_id, chunk_type, chunk_index,
-           row_number() OVER (ORDER BY embedding <=> %(vector)s::vector, source_id, chunk_type, chunk_index) AS rank
+           row_number() OVER (ORDER BY least(embedding <=> %(vector)s::vector, tldr_embedding <=> %(vector)s::vector), source_id, chunk_type, chunk_index) AS rank
     FROM gleaner.tenant_knowledge
     WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND embedding IS NOT NULL
-    ORDER BY embedding <=> %(vector)s::vector, source_id, chunk_type, chunk_index
+    ORDER BY least(embedding <=> %(vector)s::vector, tldr_embedding <=> %(vector)s::vector), source_id, chunk_type, chunk_index
     LIMIT %(depth)s
 ), lexical AS MATERIALIZED (
     SELECT source_id, chunk_type, chunk_index,
