@@ -18,7 +18,7 @@ from include.gleaner.process.microdata import items_of
 from include.gleaner.process.outline import outline_of
 from include.gleaner.process.rules import Evidence, refusal
 from include.gleaner.process.sections import sections_of
-from include.gleaner.process.structured_data import facts_of, flat, records_of
+from include.gleaner.process.structured_data import facts_of, flat, others_of, records_of
 from include.gleaner.process.tree import Node, parse
 from include.gleaner.text import count_words
 
@@ -47,7 +47,9 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
     outline = outline_of(page)
     sections = sections_of(with_images(outline, main_content(outline, head)))
     language, sections = _with_languages(sections, language_of(_prose(sections) or head.title, head.language))
-    facts = facts_of([*records, *flat(items)], language)
+    published_records = [*records, *flat(items)]
+    facts = facts_of(published_records, language)
+    others = others_of(published_records)
     words = sum(count_words(block.text) for section in sections for block in section.blocks)
     evidence = _evidence(page, head, sections, words, facts)
     if reason := refusal(evidence):
@@ -60,7 +62,7 @@ def read_document(snapshot: Snapshot) -> Document | NotContent:
             facts=facts,
             description=head.description,
             word_count=words,
-            metadata=head.metadata,
+            metadata={**head.metadata, **({"records": others} if others else {})},
         )
     )
 

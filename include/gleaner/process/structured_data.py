@@ -26,6 +26,12 @@ _MAX_FACTS: Final = 200
 _MAX_SCRIPT: Final = 2_000_000  # characters
 _WRAPPING: Final = re.compile(r"^\s*(?:<!--|//\s*<!\[CDATA\[|<!\[CDATA\[)|(?:-->|//\s*\]\]>|\]\]>)\s*;?\s*$")
 _PRODUCTS: Final = frozenset(("Product", "ProductGroup", "IndividualProduct", "ProductModel"))
+_FURNITURE: Final = frozenset((
+    "FAQPage", "Question", "BreadcrumbList", "ListItem", "WebSite", "WebPage", "SearchAction", "ImageObject", "Offer",
+    "SiteNavigationElement", "WPHeader", "WPFooter", "WPSideBar", "ItemList", "CollectionPage",
+))  # fmt: skip
+_MAX_OTHERS: Final = 20
+_MAX_PROPERTIES: Final = 30
 _SCHEMA: Final = re.compile(r"^https?://schema\.org/", re.I)
 _LABELS: Final = {
     "en": {"brand": "Brand", "price": "Price", "availability": "Availability", "sku": "SKU"},
@@ -60,6 +66,35 @@ def facts_of(records: Iterable[Record], language: str) -> tuple[Fact, ...]:
         for fact in found:
             facts.setdefault((fact.kind, fact.title), fact)
     return tuple(facts.values())[:_MAX_FACTS]
+
+
+def others_of(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """What else is published: an event, a shop with its hours, a recipe. Plain values by property, as far as they are.
+
+    What is nested is kept to one level; pages, sites and their navigation tell nothing here.
+    """
+    found: list[dict[str, Any]] = []
+    for record in records:
+        kinds = _types(record)
+        if kinds and not kinds & (_PRODUCTS | _FURNITURE) and len(found) < _MAX_OTHERS:
+            kept = {"type": sorted(kinds)[0], **_kept(record, nested=True)}
+            if len(kept) > 1 and kept not in found:
+                found.append(kept)
+    return found
+
+
+def _kept(record: Record, *, nested: bool) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in list(record.items())[:_MAX_PROPERTIES]:
+        values = value if isinstance(value, list) else [value]
+        plain = [text for item in values[:_MAX_PROPERTIES] if (text := _scalar(item))]
+        inner = [
+            part for item in values[:_MAX_PROPERTIES] if isinstance(item, dict) and (part := _kept(item, nested=False))
+        ]
+        told = plain or (inner if nested else [])
+        if told and not name.startswith("@"):
+            kept[display(name)[:60]] = told[0] if len(told) == 1 else told
+    return kept
 
 
 def _parsed(text: str) -> Any:

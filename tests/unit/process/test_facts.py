@@ -154,3 +154,31 @@ def test_microdata_tells_who_wrote_an_article_and_when() -> None:
 )
 def test_hostile_microdata_costs_neither_the_page_nor_much_time(markup: str) -> None:
     assert "The controller waters the garden." in text_of(document(f"<body>{markup}"))
+
+
+def test_what_else_is_published_is_kept_as_metadata() -> None:
+    event = {
+        "@type": "Event",
+        "name": "Open garden",
+        "startDate": "2025-05-03",
+        "location": {"@type": "Place", "name": "Ghent", "geo": {"@type": "GeoCoordinates", "latitude": 51}},
+        "performer": [{"name": "Ada"}, {"name": "Bo"}],
+        "keywords": ["soil", "water"],
+        "maximumAttendeeCapacity": float("inf"),
+    }
+    script = (
+        f'<script type="application/ld+json">{json.dumps([event, {"@type": "WebSite", "name": "Garden"}])}</script>'
+    )
+    page = document(f"<head>{script}</head><body><p>The controller waters the garden.</p>")
+    assert page.metadata["records"] == [
+        {
+            "type": "Event",
+            "name": "Open garden",
+            "startDate": "2025-05-03",
+            "location": {"name": "Ghent"},
+            "performer": [{"name": "Ada"}, {"name": "Bo"}],
+            "keywords": ["soil", "water"],
+        }
+    ]
+    assert page.facts == ()
+    assert "records" not in document("<body><p>The controller waters the garden.</p>").metadata
