@@ -83,6 +83,7 @@ def test_metadata() -> None:
         "modified": "2026-02-03",
         "author": "A. Writer",
         "site": "Brook",
+        "records": [{"type": "NewsArticle", "datePublished": "2026-01-02T03:04:05Z", "author": {"name": "A. Writer"}}],
     }
 
 
