@@ -60,9 +60,9 @@ def strip_binary(text: str) -> tuple[str, int]:
 
 def display(text: str) -> str:
     """One line of display text: NFC, every run of white space one space, nothing invisible but ZWNJ and ZWJ."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    return " ".join(_UNWANTED.sub("", text).split())
+    if text.isascii() and (line := " ".join(text.split())).isprintable():
+        return line
+    return " ".join(_UNWANTED.sub("", unicodedata.normalize("NFC", text)).split())
 
 
 def verbatim(text: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from include.gleaner.chunk.parts import number_of
 from include.gleaner.chunk.pieces import GLUE, Piece, fitting, pieces_of, whole_block
-from include.gleaner.chunk.tokens import Meter, estimate
+from include.gleaner.chunk.tokens import Meter, count_tokens, estimate
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, BlockKind
 
@@ -174,8 +175,26 @@ class Packer:
         """(size, tokens) of a chunk. Of whole blocks all but the last were measured as they stand in it."""
         if not self._meter.adds_up_at_line_ends or not all(piece.whole and piece.is_exact for piece in pieces):
             return self._meter.measure(self._prefix + text)
-        tokens = self._prefix_size + sum(piece.size for piece in pieces[:-1]) + self._meter.size(pieces[-1].text)
+        tokens = (
+            self._prefix_size
+            + sum(piece.size for piece in pieces[:-1])
+            + pieces[-1].size
+            - _tokens_after(pieces[-1].text)
+        )
         return tokens, tokens
+
+
+def _tokens_after(text: str) -> int:
+    """How many tokens of cl100k_base a blank line adds to a text: it joins the signs at its end, and nothing else."""
+    at = len(text)
+    while at and not text[at - 1].isalnum() and not text[at - 1].isspace():
+        at -= 1
+    return _tokens_added(text[at - (text[at - 1 : at] == " ") :])
+
+
+@lru_cache(maxsize=1_000)
+def _tokens_added(signs: str) -> int:
+    return count_tokens(signs + GLUE) - count_tokens(signs)
 
 
 def _size(pieces: Sequence[Piece]) -> int:

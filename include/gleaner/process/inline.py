@@ -136,6 +136,8 @@ class Gatherer:
         return not self._parts
 
     def add(self, text: str) -> None:
+        if not self._parts and text.isspace():
+            return  # most of what stands between two elements
         if self.links and (weight := weight_of(text)):
             self._link_weight += weight
         if self._after_break and not text.isspace():

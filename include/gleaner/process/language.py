@@ -32,6 +32,9 @@ _PERSIAN_WORDS: Final = frozenset(
     ["از", "در", "به", "که", "این", "را", "است", "با", "برای", "آن", "می", "و", "شود", "های", "تا", "هر", "باید", "بر"]
 )
 # Of Kurmanji, in Latin letters.
+# Of English, and of no other language together: where the page says that it is English, they do for the model.
+_ENGLISH_WORDS: Final = frozenset(["the", "and", "that", "with", "this", "are", "for", "you", "which", "from", "to"])
+_ENGLISH_SHARE: Final = 0.08
 _KURDISH_WORDS: Final = frozenset(["û", "di", "ku", "ji", "bi", "yên", "xwe", "ên", "wî", "wê", "kes", "dike", "mafê"])
 _TURKISH_ONLY: Final = re.compile("[ığİöü]")
 _OTHER_LETTERS: Final = frozenset(
@@ -59,6 +62,8 @@ def language_of(text: str, stated: str) -> str:
     decide alone.
     """
     prior = primary(stated)
+    if prior == "en" and _is_english(text[:_SAMPLE]):
+        return prior
     sample = _NO_PROSE.sub(" ", text[: _SAMPLE * 2])[:_SAMPLE]
     letters = len(_LETTER.findall(sample))
     if letters < 3:
@@ -79,6 +84,12 @@ def language_of(text: str, stated: str) -> str:
     if prior and prior != best and (guesses.get(prior, 0.0) >= _POSSIBLE or guesses[best] < _threshold(letters)):
         return prior
     return best
+
+
+def _is_english(sample: str) -> bool:
+    words = sample.lower().split()
+    found = [word for word in words if word in _ENGLISH_WORDS]
+    return len(found) >= _ENGLISH_SHARE * len(words) and len(set(found)) > 2
 
 
 def primary(stated: str) -> str:

@@ -34,6 +34,12 @@ def test_sentences_that_the_others_share_words_with_stay_in_their_order() -> Non
     assert 80 <= count_words(found) <= MOST_WORDS
 
 
+def test_labels_are_left_out_but_count() -> None:
+    labels = "\n".join(f"Valve number {n}" for n in range(60))
+    found = gist(f"{CORE.format(1, 1)}\n{labels}\n{CORE.format(2, 2)}")
+    assert found == f"{CORE.format(1, 1)}\n{CORE.format(2, 2)}"
+
+
 PERSIAN = "این کتاب‌خانه هر روز از ساعت هشت تا شانزده باز است. "
 JAPANESE = "この図書館は毎日八時から開いています。"
 
