@@ -22,6 +22,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "benchmarks/README.md",
     "docs/crawl.md",
+    "docs/pages.md",
     "include/gleaner/process/block_model.md",
 ]
 
@@ -52,6 +53,11 @@ def test_every_make_target_that_is_named_exists() -> None:
             assert set(line.split()) <= targets, line
 
 
+def test_the_reasons_of_refusals_are_current() -> None:
+    table = (ROOT / "docs" / "pages.md").read_text("utf-8").split("## Pages that are refused")[1].split("##")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == REASONS
+
+
 def test_the_reasons_of_pages_are_current() -> None:
     """Every reason code that the crawl can write stands in the table, and the table has no other."""
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "include/gleaner/crawl").glob("*.py"))
@@ -59,8 +65,8 @@ def test_the_reasons_of_pages_are_current() -> None:
     written |= {code for _, code in _FAULTS}
     table = CRAWL[CRAWL.index("| | Reasons |") : CRAWL.index("A second crawl asks")]
     told = set(re.findall(r"`(\w+)`", table)) - {"fetched", "skipped", "gone", "failed", "discovered", "text", "html"}
-    by_others = {"duplicate", "js_shell", "soft_404", "http_NNN"}
-    assert by_others - {"duplicate", "http_NNN"} <= set(REASONS)
+    by_others = {"duplicate", "near_duplicate", "js_shell", "soft_404", "http_NNN"}
+    assert by_others - {"duplicate", "near_duplicate", "http_NNN"} <= set(REASONS)
     assert told - by_others == written
 
 
