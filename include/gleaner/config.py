@@ -20,7 +20,7 @@ URL_PATTERN: Final = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
 
 DEFAULT_ENCODING: Final = "cl100k_base"  # of OpenAI's embedding models
-ENCODINGS: Final = ("cl100k_base", "o200k_base", "p50k_base", "r50k_base")
+ENCODINGS: Final = ("cl100k_base", "o200k_base", "o200k_harmony", "p50k_base", "p50k_edit", "r50k_base", "gpt2")
 
 # Part of every fingerprint: raised when the same page would give other documents or chunks than before.
 PIPELINE_VERSION: Final = 3

