@@ -144,6 +144,24 @@ def test_a_near_duplicate_speaks_when_the_other_page_goes_or_changes(tenant: Ten
     assert tenant.states()["/jam"] == "gone"
 
 
+def test_a_near_duplicate_that_was_loaded_before_speaks_again(tenant: Tenant) -> None:
+    links = ["/jam", "/jam?view=print"]
+    other = "The recipe is in the book that we sell in our shop."
+    tenant.site.routes = {
+        "/": page("Home", "Welcome to the kitchen of our house.", links=links),
+        "/jam": page("Jam", other),
+        "/jam?view=print": page("Jam", f"{LONG} Enjoy."),
+    }
+    tenant.run()
+    assert list(texts(tenant)) == ["/", "/jam", "/jam?view=print"]
+    tenant.site.routes["/jam"] = page("Jam", LONG)
+    tenant.run()
+    assert list(texts(tenant)) == ["/", "/jam"]  # the other one's chunks are gone, and a fence is where they were
+    tenant.site.routes["/jam"] = page("Jam", other)
+    tenant.run()
+    assert list(texts(tenant)) == ["/", "/jam", "/jam?view=print"]
+
+
 @pytest.mark.parametrize("again", ["survey", "all"])
 def test_a_survey_may_be_run_again(tenant: Tenant, again: str) -> None:
     tenant.site.routes = shop(*TOPICS)

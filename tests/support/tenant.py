@@ -31,9 +31,10 @@ class Tenant:
         """A whole run; its report. Raises what a red run's last task raises."""
         params, run_id = self.params(**more), f"run-{next(self.numbers)}"
         pipeline.crawl_website(params, run_id)
-        for batch in pipeline.plan_batches(params, run_id):
+        batches = pipeline.plan_batches(params, run_id)
+        for batch in batches:
             pipeline.process_pages(params, run_id, batch, 1)
-        for batch in pipeline.survey_site(params, run_id):
+        for batch in pipeline.survey_site(params, run_id) if batches else ():
             pipeline.load_chunks(params, run_id, batch, 1)
         return pipeline.reconcile(params, run_id)
 

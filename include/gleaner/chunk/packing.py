@@ -99,11 +99,11 @@ class Packer:
         places: list[tuple[bool, int, int]] = []
         for at, piece in enumerate([*run, following]):
             if at and before >= LEAST_FILL * budget:
-                places.append((not piece.starts_block, number_of(piece.text), at))
+                places.append((not piece.starts_block, number_of(piece.text), -at))  # of equal ones, the last
             before += piece.size
         if following.whole is not None and (not places or min(places)[0]):
             return None
-        return min(places)[2] if places else len(run)
+        return -min(places)[2] if places else len(run)
 
     def _balanced(self, pieces: Sequence[Piece]) -> list[list[Piece]]:
         """Two chunks of about the same size in place of a full one and a crumb."""

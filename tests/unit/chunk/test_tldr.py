@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.gleaner.chunk.splitter import split
-from include.gleaner.chunk.tldr import MOST_WORDS, tldr_of
+from include.gleaner.chunk.tldr import tldr_of
 from include.gleaner.config import ChunkPolicy
 from include.gleaner.models import Block, Document, Section
 from include.gleaner.text import count_words
 
+MOST_WORDS = 120
 ASIDE = "By the way {}, lunch was nice."
 CORE = "The pump opens valve {} when the soil in bed {} is dry."
 

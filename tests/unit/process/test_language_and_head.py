@@ -103,6 +103,14 @@ def test_a_long_block_in_another_language_says_so() -> None:
     assert {(chunk.language, "Steuergerät" in chunk.full_text) for chunk in chunks} == {("en", False), ("de", True)}
 
 
+def test_what_most_of_the_page_is_in_counts_more_than_how_it_begins() -> None:
+    labels = "".join(f"<p>The name of the part with number {number}, and its place" for number in range(60))
+    long = "".join(f"<p>{GERMAN * 3}" for _ in range(8))
+    page = document(f"<html lang=en><main><h1>Parts</h1>{labels}{long}</main>".encode())
+    assert page.language == "de"
+    assert {block.language for block in blocks_of(page)} == {None}
+
+
 def test_what_most_of_the_page_is_in_counts_more_than_what_its_template_says() -> None:
     page = document(f"<html lang=en><main><h1>useEffect</h1><p>{GERMAN * 3}<p>{GERMAN * 4}</main>".encode())
     assert page.language == "de"

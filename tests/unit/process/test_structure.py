@@ -162,6 +162,7 @@ def test_plain_text_has_paragraphs() -> None:
         ('<p>The valve sits left of the pump.</p><p><img alt="The valve sits left of the pump."></p>', False),
         ('<p><img alt="valve left.png"></p>', False),
         ('<p><a href="/x"><img alt="The valve sits left of the pump."></a></p>', False),
+        ('<a href="/x"><p><img alt="The valve sits left of the pump."></p></a>', False),
         ('<div class="icon"><img alt="The valve sits left of the pump."></div>', False),
     ],
 )
