@@ -35,6 +35,15 @@ def test_sentences_that_the_others_share_words_with_stay_in_their_order() -> Non
     assert 80 <= count_words(found) <= MOST_WORDS
 
 
+@pytest.mark.parametrize("sentences", range(8, 14))
+def test_the_limit_is_exact(sentences: int) -> None:
+    text = " ".join(CORE.format(n, n) for n in range(sentences))  # twelve words each
+    found = gist(text)
+    assert found is not None
+    assert (found == text) == (12 * sentences <= 120)
+    assert count_words(found) <= 120
+
+
 def test_labels_are_left_out_but_count() -> None:
     labels = "\n".join(f"Valve number {n}" for n in range(60))
     found = gist(f"{CORE.format(1, 1)}\n{labels}\n{CORE.format(2, 2)}")
