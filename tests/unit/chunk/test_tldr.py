@@ -37,10 +37,10 @@ def test_sentences_that_the_others_share_words_with_stay_in_their_order() -> Non
 
 @pytest.mark.parametrize("sentences", range(8, 14))
 def test_the_limit_is_exact(sentences: int) -> None:
-    text = " ".join(CORE.format(n, n) for n in range(sentences))  # twelve words each
+    text = " ".join(CORE.format(n, n) for n in range(sentences))  # thirteen words each
     found = gist(text)
     assert found is not None
-    assert (found == text) == (12 * sentences <= 120)
+    assert (found == text) == (13 * sentences <= 120)
     assert count_words(found) <= 120
 
 
