@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from include.gleaner import pools
-from include.gleaner.config import IngestRequest, fingerprint
+from include.gleaner.config import DEFAULT_ENCODING, IngestRequest, fingerprint
 from include.gleaner.errors import RunFailedError
 from include.gleaner.models import Batch, source_id_of
 
@@ -37,7 +37,8 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
 
     # What cannot be used is better told now than after an hour of crawling.
     embedding()
-    encoding(request.chunk.encoding)
+    if request.chunk.encoding != DEFAULT_ENCODING:
+        encoding(request.chunk.encoding)
     with knowledge_connection() as conn:
         outcome = crawl(conn, tenant_id=request.tenant_id, request=request, run_id=run_id)
     return {

@@ -15,7 +15,7 @@ import psycopg
 
 from include.gleaner.chunk.encodings import encoding
 from include.gleaner.chunk.splitter import split
-from include.gleaner.config import ChunkPolicy
+from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import GleanerError
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash, tldr_hash
@@ -57,7 +57,7 @@ def load_batch(
     pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder.limit)
     tally.chunks = sum(len(page.chunks) for page in pages)
     tally.save(conn)
-    vectors, refused = _vectors(conn, store, embedder, pages, tally)
+    vectors, refused = _vectors(conn, store, embedder, pages, tally, has_counts=chunk.encoding == DEFAULT_ENCODING)
     for start in range(0, len(pages), PAGES_PER_TRANSACTION):
         part = pages[start : start + PAGES_PER_TRANSACTION]
         outcome = store.replace_pages([_with_vectors(page, fingerprint, vectors) for page in part])
@@ -113,8 +113,13 @@ def _vectors(
     embedder: Embedder,
     pages: Sequence[_Page],
     tally: BatchTally,
+    *,
+    has_counts: bool,
 ) -> tuple[dict[bytes, bytes], dict[bytes, str]]:
-    """Vectors by text hash, and the reasons of those that were refused."""
+    """Vectors by text hash, and the reasons of those that were refused.
+
+    Without counts by the endpoint's own encoding its requests are packed safely below their limit.
+    """
     texts: dict[bytes, str] = {}
     tokens: dict[bytes, int] = {}
     inputs = 0
@@ -129,7 +134,8 @@ def _vectors(
     refused: dict[bytes, str] = {}
     if not wanted:
         return vectors, refused
-    for answer in embedder.embed([texts[key] for key in wanted], [tokens[key] for key in wanted]):
+    counts = [tokens[key] for key in wanted] if has_counts else None
+    for answer in embedder.embed([texts[key] for key in wanted], counts):
         fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
         if fresh:
             store.keep_vectors(fresh)

@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 import zlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -71,38 +72,41 @@ def _read(
     ]
 
 
-def _process(page: Snapshot) -> Document | NotContent | Exception:
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A document, with what the survey of its site needs."""
+
+    document: Document
+    block_hashes: list[int]
+    bands: list[int]
+
+
+def _process(page: Snapshot) -> _Read | NotContent | Exception:
     try:
-        return read_document(
-            Snapshot(
-                page_id=page.page_id,
-                url=page.url,
-                generation=page.generation,
-                body=zlib.decompress(page.body),
-                content_type=page.content_type,
-            )
-        )
+        result = read_document(replace(page, body=zlib.decompress(page.body)))
+        if isinstance(result, NotContent):
+            return result
+        return _Read(document=result, block_hashes=block_hashes(result), bands=bands_of(result))
     except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded below
         return error
 
 
-def _store(
-    conn: psycopg.Connection, tally: BatchTally, page: Snapshot, result: Document | NotContent | Exception
-) -> None:
+def _store(conn: psycopg.Connection, tally: BatchTally, page: Snapshot, result: _Read | NotContent | Exception) -> None:
     key: dict[str, Any] = {"tenant_id": tally.tenant_id, "page_id": page.page_id, "generation": page.generation}
     plan, load = queries("plan"), queries("load")
-    if isinstance(result, Document):
+    if isinstance(result, _Read):
+        document = result.document
         conn.execute(
             plan["store_document"],
             {
                 **key,
-                "title": result.title,
-                "language": result.language,
-                "word_count": result.word_count,
-                "content_hash": result.content_hash,
-                "document": Jsonb(document_to_json(result)),
-                "block_hashes": block_hashes(result),
-                "bands": bands_of(result),
+                "title": document.title,
+                "language": document.language,
+                "word_count": document.word_count,
+                "content_hash": document.content_hash,
+                "document": Jsonb(document_to_json(document)),
+                "block_hashes": result.block_hashes,
+                "bands": result.bands,
             },
         )
         conn.execute(plan["mark_completed"], key)
