@@ -22,6 +22,7 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     held = 0
     pending: int | None = None
+    raised: int | None = None
 
 
 def install() -> None:
@@ -55,8 +56,18 @@ def ignored() -> Iterator[None]:
         _State.pending = None
 
 
+def check() -> None:
+    """Raise again what was lost: Python drops an exception that strikes while an object is being finalised.
+
+    Loops that wait call it.
+    """
+    if _State.raised is not None and not _State.held:
+        raise Interrupted(_State.raised)
+
+
 def _arrived(number: int, _frame: FrameType | None) -> None:
     if _State.held:
         _State.pending = number
     else:
+        _State.raised = number
         raise Interrupted(number)

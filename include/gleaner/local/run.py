@@ -16,6 +16,7 @@ import requests
 
 from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy, IngestRequest
 from include.gleaner.errors import SetupError
+from include.gleaner.local import interrupts
 from include.gleaner.local.airflow import ADMIN, KNOWLEDGE_DATABASE
 from include.gleaner.local.console import follow, say, step, table
 from include.gleaner.local.rest import AirflowApi
@@ -125,6 +126,7 @@ def _watch(stack: Stack, tenant: str, url: str, run_id: str) -> str:
     api = stack.airflow.api
     with psycopg.connect(stack.dsn, autocommit=True, prepare_threshold=None) as conn, follow(url) as follower:
         while True:
+            interrupts.check()
             stack.airflow.check()
             follower.show(read_progress(conn, tenant, run_id))
             try:
