@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -90,5 +89,8 @@ def _peak_of_a_batch(bodies: list[bytes]) -> float:
             path.write_bytes(body)
             paths.append(str(path))
         command = [sys.executable, "-m", "include.gleaner.process", *paths]
-        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1_024
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)  # of this child alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+    return usage.ru_maxrss / 1_024
