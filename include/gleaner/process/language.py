@@ -31,10 +31,10 @@ _URDU_WORDS: Final = frozenset(["کی", "کے", "کو", "کا", "اور", "کس�
 _PERSIAN_WORDS: Final = frozenset(
     ["از", "در", "به", "که", "این", "را", "است", "با", "برای", "آن", "می", "و", "شود", "های", "تا", "هر", "باید", "بر"]
 )
-# Of Kurmanji, in Latin letters.
 # Of English, and of no other language together: where the page says that it is English, they do for the model.
 _ENGLISH_WORDS: Final = frozenset(["the", "and", "that", "with", "this", "are", "for", "you", "which", "from", "to"])
 _ENGLISH_SHARE: Final = 0.08
+# Of Kurmanji, in Latin letters.
 _KURDISH_WORDS: Final = frozenset(["û", "di", "ku", "ji", "bi", "yên", "xwe", "ên", "wî", "wê", "kes", "dike", "mafê"])
 _TURKISH_ONLY: Final = re.compile("[ığİöü]")
 _OTHER_LETTERS: Final = frozenset(

@@ -14,6 +14,7 @@ from include.gleaner.process.tree import Node, Page
 
 _MAX_ITEMS: Final = 500  # of a page, nested ones included
 _MAX_ELEMENTS: Final = 50_000  # looked at, over all items
+_MAX_DEPTH: Final = 8  # of items in items
 _VALUES: Final = {  # which attribute of an element is its value
     "a": "href", "area": "href", "link": "href", "img": "src", "iframe": "src", "embed": "src", "source": "src",
     "audio": "src", "video": "src", "track": "src", "object": "data", "data": "value", "meter": "value",
@@ -30,9 +31,6 @@ class _Budget:
     def __init__(self) -> None:
         self.items = _MAX_ITEMS
         self.elements = _MAX_ELEMENTS
-
-
-_MAX_DEPTH: Final = 8  # of items in items
 
 
 def _item(node: Node, budget: _Budget, depth: int) -> Mapping[str, Any]:

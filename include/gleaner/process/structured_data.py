@@ -88,10 +88,8 @@ def _kept(record: Record, *, nested: bool) -> dict[str, Any]:
     for name, value in list(record.items())[:_MAX_PROPERTIES]:
         values = value if isinstance(value, list) else [value]
         plain = [text for item in values[:_MAX_PROPERTIES] if (text := _scalar(item))]
-        inner = [
-            part for item in values[:_MAX_PROPERTIES] if isinstance(item, dict) and (part := _kept(item, nested=False))
-        ]
-        told = plain or (inner if nested else [])
+        parts = _dicts(values[:_MAX_PROPERTIES]) if nested else []
+        told: list[Any] = plain or [inner for part in parts if (inner := _kept(part, nested=False))]
         if told and not name.startswith("@"):
             kept[display(name)[:60]] = told[0] if len(told) == 1 else told
     return kept

@@ -20,10 +20,9 @@ HAVING count(*) >= %(least)s AND count(*) > %(share)s * (SELECT count(*) FROM do
 ORDER BY hash
 
 -- candidates --
--- Pages that share a band with another one, each with the number of the first page it shares one with: the shortest
--- address comes first.
+-- Pages that share a band with another one, with those bands; the shortest address comes first.
 WITH ranked AS (
-    SELECT p.page_id, p.url, p.state, p.alias_of, d.bands, row_number() OVER (ORDER BY length(p.url), p.url) AS rank
+    SELECT p.page_id, p.url, d.bands, row_number() OVER (ORDER BY length(p.url), p.url) AS rank
     FROM gleaner.page_document d
     JOIN gleaner.website_page p USING (tenant_id, page_id, generation)
     WHERE d.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s

@@ -182,3 +182,17 @@ def test_what_else_is_published_is_kept_as_metadata() -> None:
     ]
     assert page.facts == ()
     assert "records" not in document("<body><p>The controller waters the garden.</p>").metadata
+
+
+@pytest.mark.parametrize("levels", [50, 800])
+def test_records_nested_without_end_cost_nothing(levels: int) -> None:
+    told = (
+        '{"@type": "Event", "name": "Open garden", "location": '
+        + '{"name": "Ghent", "in": ' * levels
+        + "1"
+        + "}" * levels
+    )
+    page = document(
+        f"<head><script type='application/ld+json'>{told}}}</script></head><body><p>It waters the garden.</p>"
+    )
+    assert page.metadata["records"] == [{"type": "Event", "name": "Open garden", "location": {"name": "Ghent"}}]
