@@ -22,6 +22,13 @@ MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
 DEFAULT_ENCODING: Final = "cl100k_base"  # of OpenAI's embedding models
 ENCODINGS: Final = ("cl100k_base", "o200k_base", "o200k_harmony", "p50k_base", "p50k_edit", "r50k_base", "gpt2")
 
+# US dollars per million tokens, as OpenAI lists them; the extra of the connection can say otherwise.
+PRICES: Final[Mapping[str, float]] = {
+    "text-embedding-3-small": 0.02,
+    "text-embedding-3-large": 0.13,
+    "text-embedding-ada-002": 0.10,
+}
+
 # Part of every fingerprint: raised when the same page would give other documents or chunks than before.
 PIPELINE_VERSION: Final = 3
 
@@ -74,6 +81,7 @@ class EmbedPolicy:
     timeout_seconds: float = 60.0
     attempts: int = 5  # per request, for faults worth another try
     max_wait_seconds: float = 30.0  # longest wait on a slot; beyond it the task is rescheduled
+    price: float | None = None  # per million tokens, in US dollars; None when it is not known
 
     @property
     def is_local(self) -> bool:
@@ -99,6 +107,7 @@ class IngestRequest:
     crawl: CrawlPolicy
     chunk: ChunkPolicy
     run: RunPolicy
+    dry_run: bool = False  # fetch and count, but ask for no vector and load nothing
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Self:
@@ -128,7 +137,14 @@ class IngestRequest:
             batch_size=_integer(params, "batch_size", 50, 1, 500),
             max_delete_share=_number(params, "max_delete_share", 0.3, 0.0, 1.0),
         )
-        return cls(tenant_id=_tenant(params), url=_url(params), crawl=crawl, chunk=chunk, run=run)
+        return cls(
+            tenant_id=_tenant(params),
+            url=_url(params),
+            crawl=crawl,
+            chunk=chunk,
+            run=run,
+            dry_run=_flag(params, "dry_run"),
+        )
 
 
 INGEST_PARAMS: Final = frozenset(
@@ -146,6 +162,7 @@ INGEST_PARAMS: Final = frozenset(
         "chunk_encoding",
         "embed_tldr",
         "max_delete_share",
+        "dry_run",
     }
 )
 

@@ -129,6 +129,15 @@ class EmbeddedBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What an answer of the endpoint cost."""
+
+    requests: int
+    inputs: int
+    tokens: int  # as billed
+
+
+@dataclass(frozen=True, kw_only=True)
 class PageChunks:
     """The whole set of chunks of one page for one model, ready to be loaded."""
 

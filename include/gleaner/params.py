@@ -113,6 +113,13 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Gives the gist of each long chunk a vector of its own: found better, paid for once more.",
         "section": "How",
     },
+    "dry_run": {
+        "default": False,
+        "type": "boolean",
+        "title": "Dry run",
+        "description": "Fetches and counts what would be stored and what it would cost. Embeds and loads nothing.",
+        "section": "What",
+    },
     "max_delete_share": {
         "default": 0.3,
         "type": "number",

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from include.gleaner.load.store import KnowledgeStore, text_hash
-from include.gleaner.models import LoadCounts
+from include.gleaner.models import LoadCounts, Usage
 from tests.support.chunks import DIMENSIONS, MODEL, add_page, chunk, page_of, vector_of
 
 ROOT = Path(__file__).parents[2]
@@ -163,8 +163,8 @@ def test_a_missing_vector_is_filled_in_later(conn: psycopg.Connection, page: uui
 def test_paid_vectors_are_kept_until_they_are_loaded(conn: psycopg.Connection, page: uuid.UUID) -> None:
     store = store_on(conn)
     paid = {text_hash(chunk(index, text)): vector_of(text) for index, text in enumerate(TEXTS)}
-    store.keep_vectors(paid)
-    store.keep_vectors(paid)  # a retry may do it again
+    store.keep_vectors(paid, Usage(requests=1, inputs=len(paid), tokens=7))
+    store.keep_vectors(paid, Usage(requests=1, inputs=len(paid), tokens=7))  # a retry may do it again
     assert store.known_vectors(paid) == paid
     store.replace_pages([page_of(page, TEXTS)])
     assert conn.execute("SELECT count(*) FROM gleaner.pending_embedding").fetchone() == (0,)

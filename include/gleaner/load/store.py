@@ -15,7 +15,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import psycopg
 from include.gleaner.errors import InvalidChunkError
 from include.gleaner.load import copy_binary
 from include.gleaner.load.validate import check_chunk, check_vector
-from include.gleaner.models import Chunk, LoadCounts, PageChunks
+from include.gleaner.models import Chunk, LoadCounts, PageChunks, Usage
 from include.gleaner.sql import queries
 
 
@@ -88,8 +88,8 @@ class KnowledgeStore:
                         known[bytes(found)] = vector.tobytes()
         return known
 
-    def keep_vectors(self, vectors: Mapping[bytes, bytes]) -> None:
-        """Store paid vectors, by text hash, until their chunks are loaded."""
+    def keep_vectors(self, vectors: Mapping[bytes, bytes], usage: Usage) -> None:
+        """Store paid vectors, by text hash, until their chunks are loaded, and charge the tenant."""
         for vector in vectors.values():
             check_vector(vector, self._dimensions)
         with self._conn.transaction(), self._conn.cursor() as cursor:
@@ -98,6 +98,7 @@ class KnowledgeStore:
                 for block in copy_binary.stream((key, copy_binary.vector(value)) for key, value in vectors.items()):
                     copy.write(block)
             cursor.execute(self._sql["keep_vectors"], self._key)
+            cursor.execute(self._sql["charge"], {**self._key, **asdict(usage)})
 
     def replace_pages(self, pages: Sequence[PageChunks]) -> LoadOutcome:
         """Make each page's chunks exactly the given set, unless a newer set is there.

@@ -112,7 +112,7 @@ def survey_site(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
 
 
 def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> dict[str, int]:
-    """Chunk, embed and load the batch's documents; counts as the database gave them.
+    """Chunk, embed and load the batch's documents; counts as the database gave them. A dry run only counts.
 
     Raises EmbeddingError when the model cannot be asked, GleanerError when nothing of the batch could be loaded.
     """
@@ -120,24 +120,32 @@ def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_nu
     from include.gleaner.embed import open_embedder
     from include.gleaner.pipeline.accounting import BatchTally
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
-    from include.gleaner.pipeline.loading import load_batch
+    from include.gleaner.pipeline.loading import estimate_batch, load_batch
 
     work = _from_data(batch)
     policy, api_key = embedding()
     with knowledge_connection() as conn:
         source_id, job_id = _job(conn, request, run_id)
         tally = BatchTally(
-            tenant_id=request.tenant_id, job_id=job_id, stage="load", batch_index=work.index, try_number=try_number
+            tenant_id=request.tenant_id,
+            job_id=job_id,
+            stage="estimate" if request.dry_run else "load",
+            batch_index=work.index,
+            try_number=try_number,
         )
-        load_batch(
-            conn,
-            source_id=source_id,
-            batch=work,
-            chunk=request.chunk,
-            fingerprint=fingerprint(request.chunk, policy),
-            embedder=open_embedder(policy, api_key),
-            tally=tally,
-        )
+        embedder = open_embedder(policy, api_key)
+        if request.dry_run:
+            estimate_batch(conn, source_id=source_id, batch=work, chunk=request.chunk, embedder=embedder, tally=tally)
+        else:
+            load_batch(
+                conn,
+                source_id=source_id,
+                batch=work,
+                chunk=request.chunk,
+                fingerprint=fingerprint(request.chunk, policy),
+                embedder=embedder,
+                tally=tally,
+            )
     return {"pages": tally.pages, "chunks": tally.chunks, "embedded": tally.embedded, **asdict(tally.stored)}
 
 
@@ -153,11 +161,8 @@ def reconcile(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     policy, _ = embedding()
     with knowledge_connection() as conn:
         source_id, job_id = _job(conn, request, run_id)
-        retired = reconciling.retire(
-            conn, tenant_id=request.tenant_id, source_id=source_id, job_id=job_id, request=request
-        )
-        report = reconciling.write_report(
-            conn, tenant_id=request.tenant_id, source_id=source_id, job_id=job_id, model=policy.model, retired=retired
+        report = reconciling.finish(
+            conn, source_id=source_id, job_id=job_id, request=request, model=policy.model, price=policy.price
         )
     log.info("report: %s", report)
     if reason := reconciling.verdict(report, request.run):

@@ -27,6 +27,7 @@ class BatchTally:
     reused: int = 0
     requests: int = 0
     tokens: int = 0
+    withheld: int = 0  # texts whose vector was not asked for, because the month's quota is spent
     stored: LoadCounts = field(default_factory=LoadCounts)
 
     def start(self, conn: psycopg.Connection) -> None:
@@ -45,6 +46,7 @@ class BatchTally:
                 "reused": self.reused,
                 "requests": self.requests,
                 "tokens": self.tokens,
+                "withheld": self.withheld,
                 "created": self.stored.created,
                 "updated": self.stored.updated,
                 "unchanged": self.stored.unchanged,

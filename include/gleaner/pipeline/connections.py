@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, cast
 
-from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, EmbedPolicy
+from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, EmbedPolicy
 from include.gleaner.errors import ConnectionMissingError
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
     """Which model makes the vectors, and the key for it: the endpoint of the connection if there is one, else local.
 
     The connection's host is the endpoint's base URL (default: OpenAI's), its password the key; its extra may name
-    `model` and `dimensions`.
+    `model`, `dimensions` and `price_per_million_tokens`, in US dollars.
     """
     connection = _openai_connection()
     if connection is None:
-        return EmbedPolicy(), None
+        return EmbedPolicy(price=0.0), None
     extra = connection.extra_dejson
     model = str(extra.get("model", DEFAULT_OPENAI_MODEL))
     dimensions = extra.get("dimensions", DIMENSIONS.get(model))
@@ -65,7 +65,13 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
             f"connection {OPENAI_CONN_ID!r}: the extra must say how many dimensions {model!r} has, "
             'as {"dimensions": N}'
         )
-    return EmbedPolicy(model=model, dimensions=dimensions, base_url=_base_url(connection)), connection.password or ""
+    price = extra.get("price_per_million_tokens", PRICES.get(model))
+    if price is not None and (isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < 1e6):
+        raise ConnectionMissingError(
+            f"connection {OPENAI_CONN_ID!r}: price_per_million_tokens in the extra must be a number of US dollars"
+        )
+    policy = EmbedPolicy(model=model, dimensions=dimensions, base_url=_base_url(connection), price=price)
+    return policy, connection.password or ""
 
 
 def _openai_connection() -> Connection | None:

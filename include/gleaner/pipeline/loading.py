@@ -19,8 +19,9 @@ from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import GleanerError
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash, tldr_hash
-from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit
+from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit, Usage
 from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.process.records import document_from_json
 from include.gleaner.process.repeats import without_repeats
 from include.gleaner.sql import queries
@@ -120,6 +121,35 @@ def _vectors(
 
     Without counts by the endpoint's own encoding its requests are packed safely below their limit.
     """
+    texts, tokens, inputs = _texts(pages)
+    vectors = store.known_vectors(texts)
+    wanted = [key for key in texts if key not in vectors]
+    tally.reused = inputs - len(wanted)
+    refused: dict[bytes, str] = {}
+    if not wanted:
+        return vectors, refused
+    with quota_of(conn, tenant_id=tally.tenant_id, holder=f"{tally.job_id}/{tally.batch_index}") as quota:
+        admitted = quota.admit([tokens[key] for key in wanted])
+        tally.withheld = len(wanted) - admitted
+        del wanted[admitted:]
+        counts = [tokens[key] for key in wanted] if has_counts else None
+        for answer in embedder.embed([texts[key] for key in wanted], counts):
+            fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
+            requests = int(answer.tokens > 0)  # what is refused before it is sent is no request
+            if fresh:
+                store.keep_vectors(fresh, Usage(requests=requests, inputs=len(fresh), tokens=answer.tokens))
+                quota.spent(answer.tokens)
+            vectors.update(fresh)
+            refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
+            tally.embedded += len(fresh)
+            tally.requests += requests
+            tally.tokens += answer.tokens
+            tally.save(conn)
+    return vectors, refused
+
+
+def _texts(pages: Sequence[_Page]) -> tuple[dict[bytes, str], dict[bytes, int], int]:
+    """What needs a vector, by hash, with its tokens; and how many vectors the chunks take."""
     texts: dict[bytes, str] = {}
     tokens: dict[bytes, int] = {}
     inputs = 0
@@ -128,24 +158,33 @@ def _vectors(
             if key is not None and text is not None:
                 texts[key], tokens[key] = text, chunk.token_count  # a gist has fewer than its chunk
                 inputs += 1
-    vectors = store.known_vectors(texts)
-    wanted = [key for key in texts if key not in vectors]
-    tally.reused = inputs - len(wanted)
-    refused: dict[bytes, str] = {}
-    if not wanted:
-        return vectors, refused
-    counts = [tokens[key] for key in wanted] if has_counts else None
-    for answer in embedder.embed([texts[key] for key in wanted], counts):
-        fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
-        if fresh:
-            store.keep_vectors(fresh)
-        vectors.update(fresh)
-        refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
-        tally.embedded += len(fresh)
-        tally.requests += answer.tokens > 0  # what is refused before it is sent is no request
-        tally.tokens += answer.tokens
-        tally.save(conn)
-    return vectors, refused
+    return texts, tokens, inputs
+
+
+def estimate_batch(
+    conn: psycopg.Connection,
+    *,
+    source_id: uuid.UUID,
+    batch: Batch,
+    chunk: ChunkPolicy,
+    embedder: Embedder,
+    tally: BatchTally,
+) -> None:
+    """Count what `load_batch` would do: chunks, vectors to ask for, their tokens. Asks for nothing, stores no chunk."""
+    tally.start(conn)
+    store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
+    encoding(chunk.encoding)
+    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder.limit)
+    texts, tokens, inputs = _texts(pages)
+    known = store.known_vectors(texts)
+    wanted = [key for key in texts if key not in known]
+    tally.pages, tally.failed = len(pages), len(failed)
+    tally.chunks = sum(len(page.chunks) for page in pages)
+    tally.embedded, tally.reused = len(wanted), inputs - len(wanted)
+    tally.tokens = sum(tokens[key] for key in wanted)
+    tally.save(conn, finished=True)
+    log.info("%s: %d pages, %d chunks; %d vectors would be asked for (%d tokens), %d reused",
+             batch.label, tally.pages, tally.chunks, tally.embedded, tally.tokens, tally.reused)  # fmt: skip
 
 
 def _with_vectors(page: _Page, fingerprint: str, vectors: Mapping[bytes, bytes]) -> PageChunks:

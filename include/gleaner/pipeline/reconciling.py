@@ -14,6 +14,7 @@ from include.gleaner.config import IngestRequest, RunPolicy
 from include.gleaner.crawl.crawler import scope_of
 from include.gleaner.crawl.frontier import Frontier
 from include.gleaner.crawl.traps import is_told
+from include.gleaner.pipeline.switching import switch_model
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -58,13 +59,37 @@ def allowed_deletes(loaded: int, policy: RunPolicy) -> int:
     return max(policy.min_delete_always, int(loaded * policy.max_delete_share))
 
 
-def write_report(
-    conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID, job_id: int, model: str, retired: dict[str, Any]
+def finish(
+    conn: psycopg.Connection,
+    *,
+    source_id: uuid.UUID,
+    job_id: int,
+    request: IngestRequest,
+    model: str,
+    price: float | None,
 ) -> dict[str, Any]:
-    """What the run found, did and left undone, counted by the database; stored with the job and returned."""
-    sql = queries("reconcile")
+    """Retire what is gone, let readers see the run's model if it is complete, and report.
+
+    A dry run only reports. `price` is in US dollars per million tokens.
+    """
+    tenant_id = request.tenant_id
+    retired, behind = {"retired": 0, "held_back": 0}, 0
+    if not request.dry_run:
+        retired = retire(conn, tenant_id=tenant_id, source_id=source_id, job_id=job_id, request=request)
+        behind = switch_model(conn, tenant_id=tenant_id, model=model)
     key = {"tenant_id": tenant_id, "source_id": source_id, "job_id": job_id, "model": model}
-    conn.execute(sql["choose_search_model"], key)
+    report = {**_report(conn, key, price), "retired": retired, "pages_behind": behind}
+    if request.dry_run:
+        names = ("pages", "chunks", "vectors", "reused", "tokens")
+        estimate = dict(zip(names, _row(conn, "estimate", key), strict=True))
+        report["dry_run"] = {**estimate, "cost": _cost(estimate["tokens"], price)}
+    conn.execute(queries("reconcile")["finish_job"], {**key, "report": Jsonb(report)})
+    return report
+
+
+def _report(conn: psycopg.Connection, key: dict[str, Any], price: float | None) -> dict[str, Any]:
+    """What the run found, did and left undone, counted by the database."""
+    sql = queries("reconcile")
     state, reason = _row(conn, "job_state", key)
     root_url, started_at, crawled_at, planned = _row(conn, "crawl_times", key)
     found, visited = _row(conn, "crawl_counts", key)
@@ -74,9 +99,11 @@ def write_report(
     seconds = {stage: round(spent, 2) for stage, spent in conn.execute(sql["stage_seconds"], key)}
     if crawled_at is not None:
         seconds = {"crawl": round((crawled_at - started_at).total_seconds(), 2), **seconds}
-    report = {
+    work = dict(zip(totals, _row(conn, "batch_totals", key), strict=True))
+    spent, quota = conn.execute(queries("quota")["month"], key).fetchone() or (0, None)
+    return {
         "source": root_url,
-        "model": model,
+        "model": key["model"],
         "crawl": {"state": state, "reason": reason, "found": found, "visited": visited},
         "traps": _row(conn, "traps", key)[0],
         "planned_pages": planned,
@@ -85,25 +112,33 @@ def write_report(
             for state, reason, pages in conn.execute(sql["pages_by_state"], key)
         ],
         "chunks": dict(conn.execute(sql["chunks_by_type"], key).fetchall()),
-        "work": dict(zip(totals, _row(conn, "batch_totals", key), strict=True)),
+        "work": work,
+        "cost": _cost(work["tokens"], price),
+        "month": {"tokens": spent, "quota": quota, "withheld": _count(conn, "withheld", key)},
         "seconds": seconds,
         "failures": [
             {"stage": stage, "reason": reason, "count": count}
             for stage, reason, count in conn.execute(sql["failures"], key)
         ],
         "failed_pages": _count(conn, "failed_pages_of_run", key),
-        "retired": retired,
-        "gap": {"pages_not_chunked": gap_pages, "chunks_without_vector": gap_chunks, "unexplained": unexplained},
+        "gap": {
+            "pages_not_chunked": gap_pages,
+            "chunks_without_vector": gap_chunks,
+            "unexplained": unexplained,
+        },
     }
-    conn.execute(sql["finish_job"], {**key, "report": Jsonb(report)})
-    return report
+
+
+def _cost(tokens: int, price: float | None) -> float | None:
+    """US dollars, to a millionth; None when the price is not known."""
+    return None if price is None else round(tokens * price / 1_000_000, 6)
 
 
 def verdict(report: dict[str, Any], policy: RunPolicy) -> str | None:
     """Why the run is red, or None when it is green: an ordered list of rules over the report."""
     if report["crawl"]["state"] not in ("complete", "partial"):
         return f"the crawl failed: {report['crawl']['reason'] or 'it never finished'}"
-    if report["gap"]["unexplained"]:
+    if report["gap"]["unexplained"] and "dry_run" not in report:
         return f"{report['gap']['unexplained']} pages with content were not chunked; see the failed mapped tasks"
     base = max(report["planned_pages"], report["crawl"]["visited"], 1)
     if report["failed_pages"] > policy.max_failed_share * base:

@@ -47,7 +47,10 @@ def lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield (
         "Vectors",
-        (f"{work['embedded']} computed with {report['model']} in {work['requests']} calls, {work['reused']} reused"),
+        (
+            f"{work['embedded']} computed with {report['model']} in {work['requests']} calls, {work['reused']} reused; "
+            f"{work['tokens']:,} tokens{_dollars(report.get('cost'))}"
+        ),
     )
     seconds = report["seconds"]
     yield "Seconds", ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in STAGES if stage in seconds)
@@ -58,5 +61,25 @@ def lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "Failures",
         (", ".join(f"{item['count']} x {item['stage']}: {item['reason']}" for item in report["failures"]) or "none"),
     )
+    if planned := report.get("dry_run"):
+        yield (
+            "Dry run",
+            (
+                f"{planned['pages']} pages would give {planned['chunks']} chunks, {planned['vectors']} vectors for "
+                f"{planned['tokens']:,} tokens{_dollars(planned['cost'])}; {planned['reused']} reused; none loaded"
+            ),
+        )
     gap = report["gap"]
+    if (month := report.get("month", {})) and month["withheld"]:
+        yield (
+            "Quota",
+            (
+                f"{month['tokens']:,} of {month['quota'] or 0:,} tokens of this month are spent; "
+                f"{month['withheld']} texts were not embedded"
+            ),
+        )
     yield "Gap", f"{gap['pages_not_chunked']} pages not chunked, {gap['chunks_without_vector']} chunks without a vector"
+
+
+def _dollars(cost: float | None) -> str:
+    return f", ${cost:.6f}" if cost else ""

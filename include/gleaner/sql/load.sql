@@ -119,6 +119,14 @@ FROM gleaner_vector_staging
 ORDER BY text_hash
 ON CONFLICT DO NOTHING
 
+-- charge --
+-- In the transaction that stores the vectors: what is counted was paid for, what was paid for and kept is counted.
+INSERT INTO gleaner.embedding_usage AS u (tenant_id, embedding_model, month, requests, inputs, tokens)
+VALUES (%(tenant_id)s, %(model)s, date_trunc('month', now() AT TIME ZONE 'UTC')::date,
+        %(requests)s, %(inputs)s, %(tokens)s)
+ON CONFLICT (tenant_id, embedding_model, month) DO UPDATE
+SET requests = u.requests + excluded.requests, inputs = u.inputs + excluded.inputs, tokens = u.tokens + excluded.tokens
+
 -- drop_pending --
 -- Vectors that are loaded now.
 DELETE FROM gleaner.pending_embedding

@@ -184,7 +184,7 @@ ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO NOTHING
 -- report_batch --
 UPDATE gleaner.batch_report
 SET pages = %(pages)s, failed = %(failed)s, skipped = %(skipped)s, chunks = %(chunks)s, embedded = %(embedded)s,
-    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, created = %(created)s, updated = %(updated)s,
+    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, withheld = %(withheld)s, created = %(created)s, updated = %(updated)s,
     unchanged = %(unchanged)s, deleted = %(deleted)s, stale_pages = %(stale_pages)s,
     finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s

@@ -64,17 +64,6 @@ WHERE tenant_id = %(tenant_id)s AND source_id = ANY(%(page_ids)s)
 UPDATE gleaner.website_page SET state = 'gone', reason = coalesce(reason, %(reason)s)
 WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s) AND alias_of IS NULL
 
--- choose_search_model --
--- The run's model becomes the one readers see when it is the first, or when nothing of the tenant is only in another.
-UPDATE gleaner.tenant t SET search_model = %(model)s
-WHERE t.tenant_id = %(tenant_id)s AND t.search_model IS DISTINCT FROM %(model)s
-  AND (t.search_model IS NULL OR NOT EXISTS (
-        SELECT 1 FROM gleaner.knowledge_generation g
-        WHERE g.tenant_id = t.tenant_id AND g.embedding_model = t.search_model AND g.chunk_count > 0
-          AND NOT EXISTS (
-                SELECT 1 FROM gleaner.knowledge_generation n
-                WHERE n.tenant_id = g.tenant_id AND n.source_id = g.source_id AND n.embedding_model = %(model)s)))
-
 -- gap --
 -- What should be searchable and is not: pages with content that are not chunked, and chunks without a vector.
 SELECT
@@ -122,7 +111,23 @@ SELECT coalesce(sum(chunks), 0)::int AS chunks, coalesce(sum(embedded), 0)::int 
        coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(created), 0)::int AS created,
        coalesce(sum(updated), 0)::int AS updated, coalesce(sum(unchanged), 0)::int AS unchanged,
        coalesce(sum(deleted), 0)::int AS deleted, coalesce(sum(stale_pages), 0)::int AS stale_pages
-FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage <> 'estimate'
+
+-- withheld --
+-- Texts without a vector because of the quota, by the newest try of each batch.
+SELECT coalesce(sum(withheld), 0)::int FROM (
+    SELECT DISTINCT ON (batch_index) withheld FROM gleaner.batch_report
+    WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = 'load'
+    ORDER BY batch_index, try_number DESC) AS newest
+
+-- estimate --
+-- What a dry run found that a real one would do, by the newest try of each batch.
+SELECT coalesce(sum(pages), 0)::int AS pages, coalesce(sum(chunks), 0)::int AS chunks,
+       coalesce(sum(embedded), 0)::int AS vectors, coalesce(sum(reused), 0)::int AS reused,
+       coalesce(sum(tokens), 0)::bigint AS tokens
+FROM (SELECT DISTINCT ON (batch_index) pages, chunks, embedded, reused, tokens FROM gleaner.batch_report
+      WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = 'estimate'
+      ORDER BY batch_index, try_number DESC) AS newest
 
 -- stage_seconds --
 -- Wall time per stage, from the first start to the last end.

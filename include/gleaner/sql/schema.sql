@@ -14,9 +14,13 @@ COMMENT ON TABLE gleaner.schema_migration IS 'Applied migrations. A file that is
 CREATE TABLE gleaner.tenant (
     tenant_id    text        PRIMARY KEY CHECK (tenant_id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
     search_model text,
-    created_at   timestamptz NOT NULL DEFAULT now()
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    previous_model      text,
+    monthly_token_quota bigint CHECK (monthly_token_quota >= 0)
 );
 COMMENT ON COLUMN gleaner.tenant.search_model IS 'The embedding model whose rows readers see. One statement switches it.';
+COMMENT ON COLUMN gleaner.tenant.previous_model IS 'The model that search_model replaced, until its last row is removed.';
+COMMENT ON COLUMN gleaner.tenant.monthly_token_quota IS 'Tokens that may be embedded in a calendar month (UTC), over all models; null: no limit.';
 
 CREATE TABLE gleaner.website_source (
     tenant_id  text        NOT NULL REFERENCES gleaner.tenant,
@@ -211,7 +215,7 @@ COMMENT ON COLUMN gleaner.dead_letter.item IS 'Empty for a whole page; chunk_typ
 CREATE TABLE gleaner.batch_report (
     tenant_id   text        NOT NULL,
     job_id      bigint      NOT NULL,
-    stage       text        NOT NULL CHECK (stage IN ('process', 'load')),
+    stage       text        NOT NULL CHECK (stage IN ('process', 'load', 'estimate')),
     batch_index integer     NOT NULL,
     try_number  integer     NOT NULL,
     pages       integer     NOT NULL DEFAULT 0,
@@ -229,10 +233,34 @@ CREATE TABLE gleaner.batch_report (
     stale_pages integer     NOT NULL DEFAULT 0,
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
+    withheld    integer     NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, job_id, stage, batch_index, try_number),
     FOREIGN KEY (tenant_id, job_id) REFERENCES gleaner.crawl_job ON DELETE CASCADE
 );
 COMMENT ON TABLE gleaner.batch_report IS 'What each try of each mapped task did. Sums over it are the accounting of a run.';
+COMMENT ON COLUMN gleaner.batch_report.withheld IS 'Texts whose vector was not asked for, because the quota of the month is spent.';
+
+CREATE TABLE gleaner.embedding_usage (
+    tenant_id       text   NOT NULL REFERENCES gleaner.tenant,
+    embedding_model text   NOT NULL,
+    month           date   NOT NULL,
+    requests        bigint NOT NULL DEFAULT 0,
+    inputs          bigint NOT NULL DEFAULT 0,
+    tokens          bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant_id, embedding_model, month)
+);
+COMMENT ON TABLE gleaner.embedding_usage IS
+    'What was paid for, by month (UTC): written in the transaction that stores the vectors.';
+
+CREATE TABLE gleaner.token_reservation (
+    tenant_id  text        NOT NULL REFERENCES gleaner.tenant,
+    holder     text        NOT NULL,
+    tokens     bigint      NOT NULL,
+    held_until timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, holder)
+);
+COMMENT ON TABLE gleaner.token_reservation IS
+    'Tokens of the monthly quota that running tasks are about to spend. One of a task that died ends by itself.';
 
 CREATE UNLOGGED TABLE gleaner.site_pace (
     site         text             PRIMARY KEY,
