@@ -71,6 +71,8 @@ def test_a_spent_quota_stops_politely_and_goes_on_when_it_is_raised(tenant: Tena
     assert any(label == "Quota" and f"{missing} texts were not embedded" in text for label, text in lines(report))
     inputs = tenant.endpoint.stats().inputs
     assert tenant.run()["gap"]["chunks_without_vector"] == missing  # the same month, nothing is left
+    read = tenant.rows("SELECT job_id, sum(pages)::int FROM gleaner.batch_report WHERE stage = 'process' GROUP BY 1")
+    assert sorted(pages for _, pages in read) == [0, 5]  # and nothing was read again for it
     assert tenant.endpoint.stats().inputs == inputs
     set_quota(tenant.conn, tenant.name, None)
     report = tenant.run()

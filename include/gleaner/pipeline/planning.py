@@ -33,6 +33,7 @@ def plan_batches(
         cursor.execute(sql["mark_duplicates"], key)
         cursor.execute(sql["reopen_speechless"], key)
         cursor.execute(sql["reopen_pages"], {**key, "model": model, "fingerprint": fingerprint})
+        cursor.execute(sql["reopen_without_vectors"], {**key, "model": model})
         cursor.execute(sql["lower_fence"], key)
         batches = _cut(cursor, key, ["fetched", "completed"], policy, slots)
         planned = sum(batch.pages for batch in batches)

@@ -71,11 +71,19 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.generati
             SELECT 1 FROM gleaner.website_page k JOIN gleaner.knowledge_generation g
               ON g.tenant_id = k.tenant_id AND g.source_id = k.page_id
             WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
-              AND g.embedding_model = %(model)s AND g.fingerprint = %(fingerprint)s)
-       OR p.state = 'chunked' AND EXISTS (
-            SELECT 1 FROM gleaner.tenant_knowledge k
-            WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
-              AND (k.embedding IS NULL OR k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL)))
+              AND g.embedding_model = %(model)s AND g.fingerprint = %(fingerprint)s))
+
+-- reopen_without_vectors --
+-- Pages with chunks that wait for their vectors; their documents are as they should be.
+UPDATE gleaner.website_page p
+SET state = 'completed'
+FROM gleaner.page_document d
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'chunked'
+  AND d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.generation = p.generation
+  AND EXISTS (
+        SELECT 1 FROM gleaner.tenant_knowledge k
+        WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
+          AND (k.embedding IS NULL OR k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL))
 
 -- reopen_speechless --
 -- Pages that dropped what another page kept for all, and that page is no more: the next survey finds another one.
