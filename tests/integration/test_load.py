@@ -20,7 +20,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from include.gleaner.load.store import KnowledgeStore, text_hash
+from include.gleaner.load.rows import text_hash
+from include.gleaner.load.store import KnowledgeStore
 from include.gleaner.models import LoadCounts, Usage
 from tests.support.chunks import DIMENSIONS, MODEL, add_page, chunk, page_of, vector_of
 

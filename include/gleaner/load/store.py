@@ -11,30 +11,22 @@ Counts are what the database returns, never what was sent.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import psycopg
 
-from include.gleaner.errors import InvalidChunkError
 from include.gleaner.load import copy_binary
-from include.gleaner.load.validate import check_chunk, check_vector
-from include.gleaner.models import Chunk, LoadCounts, PageChunks, Usage
+from include.gleaner.load.rows import PageRows, Refusal, Row
+from include.gleaner.load.validate import check_vector
+from include.gleaner.models import LoadCounts, PageChunks, Usage
 from include.gleaner.sql import queries
 
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A chunk, or a whole page when `item` is empty, that could not be stored."""
-
-    page_id: uuid.UUID
-    item: str  # "website/3", or "" for the page
-    reason: str
+# What Postgres says about a row, not about itself: bad values, broken constraints, text too long for its index.
+REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +37,6 @@ class LoadOutcome:
     loaded: tuple[uuid.UUID, ...]  # pages whose newest content is in the table now, whether or not it had to be written
     stale: tuple[uuid.UUID, ...]  # pages that have newer content already, or were retired
     refusals: tuple[Refusal, ...]
-
-
-def text_hash(chunk: Chunk) -> bytes:
-    """SHA-256 of what is embedded: equal hash and model, equal vector."""
-    return _hash(chunk.embedded_text)
-
-
-def tldr_hash(chunk: Chunk) -> bytes | None:
-    """The same of the chunk's gist; None when it gets no vector."""
-    return None if chunk.embedded_tldr is None else _hash(chunk.embedded_tldr)
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class KnowledgeStore:
@@ -107,21 +85,18 @@ class KnowledgeStore:
         Errors of the connection propagate; then nothing of this call is stored.
         """
         refusals: list[Refusal] = []
-        prepared = [_Set.of(page, self._model, self._dimensions, refusals) for page in pages]
+        prepared = [PageRows.of(page, self._model, self._dimensions, refusals) for page in pages]
         prepared.sort(key=lambda item: item.page.page_id)
         outcome = self._replace(prepared, refusals)
         return replace(outcome, refusals=tuple(refusals))
 
-    def _replace(self, sets: list[_Set], refusals: list[Refusal]) -> LoadOutcome:
+    def _replace(self, sets: list[PageRows], refusals: list[Refusal]) -> LoadOutcome:
         try:
             with self._conn.transaction():
                 return self._replace_in_transaction(sets)
-        except psycopg.DataError as error:
+        except REFUSALS as error:
             if len(sets) == 1:
-                refusals.append(
-                    Refusal(page_id=sets[0].page.page_id, item="", reason=f"Postgres refuses it: {error.sqlstate}")
-                )
-                return LoadOutcome(counts=LoadCounts(), loaded=(), stale=(), refusals=())
+                return self._replace_without_bad_rows(sets[0], refusals, error)
         half = len(sets) // 2
         first, second = self._replace(sets[:half], refusals), self._replace(sets[half:], refusals)
         return LoadOutcome(
@@ -131,7 +106,35 @@ class KnowledgeStore:
             refusals=(),
         )
 
-    def _replace_in_transaction(self, sets: list[_Set]) -> LoadOutcome:
+    def _replace_without_bad_rows(self, item: PageRows, refusals: list[Refusal], error: psycopg.Error) -> LoadOutcome:
+        """The page without the chunks that Postgres refuses; without any row if no single chunk is to blame."""
+        bad = self._bad_rows(item, item.rows)
+        refusals.extend(
+            Refusal(page_id=item.page.page_id, item=row.item, reason=f"Postgres refuses it: {state}")
+            for row, state in bad.items()
+        )
+        if bad:
+            try:
+                with self._conn.transaction():
+                    return self._replace_in_transaction([item.without(bad)])
+            except REFUSALS as still:
+                error = still
+        refusals.append(Refusal(page_id=item.page.page_id, item="", reason=f"Postgres refuses it: {error.sqlstate}"))
+        return LoadOutcome(counts=LoadCounts(), loaded=(), stale=(), refusals=())
+
+    def _bad_rows(self, item: PageRows, rows: tuple[Row, ...]) -> dict[Row, str | None]:
+        """Those of `rows` that Postgres refuses, with its code; each half is tried in a transaction that is undone."""
+        try:
+            with self._conn.transaction(force_rollback=True):
+                self._replace_in_transaction([replace(item, rows=rows)])
+        except REFUSALS as error:
+            if len(rows) == 1:
+                return {rows[0]: error.sqlstate}
+            half = len(rows) // 2
+            return {**self._bad_rows(item, rows[:half]), **self._bad_rows(item, rows[half:])}
+        return {}
+
+    def _replace_in_transaction(self, sets: list[PageRows]) -> LoadOutcome:
         with self._conn.cursor() as cursor:
             there = self._loaded_sets(cursor, sets)
             same = [item for item in sets if there.get(item.page.page_id) == item.identity]
@@ -146,7 +149,7 @@ class KnowledgeStore:
                 )
             cursor.execute(self._sql["create_staging"])
             with cursor.copy(self._sql["copy_staging"]) as copy:
-                for block in copy_binary.stream(row for item in todo for row in item.rows):
+                for block in copy_binary.stream(row.fields for item in todo for row in item.rows):
                     copy.write(block)
             passed = self._pass_fence(cursor, todo)
             key = {**self._key, "page_ids": sorted(passed)}
@@ -156,7 +159,8 @@ class KnowledgeStore:
             deleted = cursor.rowcount
             current = [item for item in todo if item.page.page_id in passed]
             cursor.execute(
-                self._sql["drop_pending"], {**self._key, "hashes": sorted({h for item in current for h in item.hashes})}
+                self._sql["drop_pending"],
+                {**self._key, "hashes": sorted({h for item in current for row in item.rows for h in row.hashes})},
             )
         rows = sum(len(item.rows) for item in current)
         return LoadOutcome(
@@ -173,12 +177,12 @@ class KnowledgeStore:
         )
 
     def _loaded_sets(
-        self, cursor: psycopg.Cursor[Any], sets: Sequence[_Set]
+        self, cursor: psycopg.Cursor[Any], sets: Sequence[PageRows]
     ) -> dict[uuid.UUID, tuple[int, str, bytes]]:
         cursor.execute(self._sql["loaded_sets"], {**self._key, "page_ids": [item.page.page_id for item in sets]})
         return {page_id: (generation, mark, bytes(digest)) for page_id, generation, mark, digest in cursor}
 
-    def _pass_fence(self, cursor: psycopg.Cursor[Any], sets: Sequence[_Set]) -> set[uuid.UUID]:
+    def _pass_fence(self, cursor: psycopg.Cursor[Any], sets: Sequence[PageRows]) -> set[uuid.UUID]:
         cursor.execute(
             self._sql["pass_fence"],
             {
@@ -191,107 +195,3 @@ class KnowledgeStore:
             },
         )
         return {row[0] for row in cursor}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Set:
-    """A page's chunks as rows, with the hash that says whether anything changed."""
-
-    page: PageChunks
-    rows: tuple[tuple[copy_binary.Field, ...], ...]
-    hashes: tuple[bytes, ...]  # text hashes of the rows that have a vector
-    set_hash: bytes
-
-    @property
-    def identity(self) -> tuple[int, str, bytes]:
-        return self.page.generation, self.page.fingerprint, self.set_hash
-
-    @classmethod
-    def of(cls, page: PageChunks, model: str, dimensions: int, refusals: list[Refusal]) -> _Set:
-        rows: list[tuple[copy_binary.Field, ...]] = []
-        hashes: list[bytes] = []
-        digest = hashlib.sha256()
-        for chunk, vector, gist in _valid(page, dimensions, refusals):
-            content_hash = _content_hash(chunk, model, vector is not None, gist is not None)
-            digest.update(content_hash)
-            rows.append(_row(page.page_id, chunk, content_hash, vector, gist))
-            if vector is not None:
-                hashes.append(text_hash(chunk))
-            if gist is not None and (key := tldr_hash(chunk)) is not None:
-                hashes.append(key)
-        return cls(page=page, rows=tuple(rows), hashes=tuple(hashes), set_hash=digest.digest())
-
-
-def _valid(
-    page: PageChunks, dimensions: int, refusals: list[Refusal]
-) -> Iterator[tuple[Chunk, bytes | None, bytes | None]]:
-    """The chunks that can be stored, ordered by key, each key once; a bad vector costs only itself."""
-    seen: set[tuple[str, int]] = set()
-    gists = page.tldr_vectors or (None,) * len(page.chunks)
-    found = zip(page.chunks, page.vectors, gists, strict=True)
-    for chunk, vector, gist in sorted(found, key=lambda item: (item[0].chunk_type, item[0].chunk_index)):
-        item = f"{chunk.chunk_type}/{chunk.chunk_index}"
-        try:
-            check_chunk(chunk)
-            if (chunk.chunk_type, chunk.chunk_index) in seen:
-                raise InvalidChunkError("two chunks of the page have this type and index")
-        except InvalidChunkError as error:
-            refusals.append(Refusal(page_id=page.page_id, item=item, reason=str(error)))
-            continue
-        seen.add((chunk.chunk_type, chunk.chunk_index))
-        checked: list[bytes | None] = []
-        for value in (vector, gist):
-            try:
-                if value is not None:
-                    check_vector(value, dimensions)
-            except InvalidChunkError as error:
-                refusals.append(Refusal(page_id=page.page_id, item=item, reason=str(error)))
-                value = None
-            checked.append(value)
-        yield chunk, checked[0], checked[1]
-
-
-def _content_hash(chunk: Chunk, model: str, has_vector: bool, has_gist: bool) -> bytes:
-    """SHA-256 over every stored column of the row, the model, and which vectors there are."""
-    columns = [
-        chunk.chunk_type,
-        chunk.chunk_index,
-        model,
-        chunk.section_title,
-        chunk.full_text,
-        chunk.embedded_text,
-        chunk.search_text,
-        chunk.tldr,
-        chunk.language,
-        chunk.token_count,
-        chunk.word_count,
-        dict(chunk.metadata),
-        has_vector,
-        chunk.embedded_tldr,
-        has_gist,
-    ]
-    return hashlib.sha256(json.dumps(columns, ensure_ascii=False, sort_keys=True).encode()).digest()
-
-
-def _row(
-    page_id: uuid.UUID, chunk: Chunk, content_hash: bytes, vector: bytes | None, gist: bytes | None
-) -> tuple[copy_binary.Field, ...]:
-    """The columns of `copy_staging`, in its order."""
-    return (
-        copy_binary.uuid_(page_id),
-        copy_binary.text(chunk.chunk_type),
-        copy_binary.integer(chunk.chunk_index),
-        copy_binary.text(chunk.section_title),
-        copy_binary.text(chunk.full_text),
-        copy_binary.text(chunk.tldr),
-        copy_binary.text(chunk.language),
-        copy_binary.integer(chunk.token_count),
-        copy_binary.integer(chunk.word_count),
-        text_hash(chunk),
-        content_hash,
-        copy_binary.vector(vector),
-        copy_binary.text(chunk.search_text),
-        copy_binary.jsonb(chunk.metadata),
-        tldr_hash(chunk),
-        copy_binary.vector(gist),
-    )

@@ -15,13 +15,27 @@ from include.gleaner.models import Chunk
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+_TEXTS = (
+    "chunk_type",
+    "section_title",
+    "full_text",
+    "embedded_text",
+    "search_text",
+    "language",
+    "tldr",
+    "embedded_tldr",
+)
+_MOST = (1 << 31) - 1
+
+
 def check_chunk(chunk: Chunk) -> None:
     """Raise InvalidChunkError for text that is no storable text, and for an empty chunk."""
     if not chunk.full_text.strip():
         raise InvalidChunkError("the chunk is empty")
-    if chunk.chunk_index < 0:
-        raise InvalidChunkError("the chunk's index is negative")
-    for name in ("section_title", "full_text", "embedded_text", "search_text", "language", "tldr"):
+    for name in ("chunk_index", "token_count", "word_count"):
+        if not 0 <= getattr(chunk, name) <= _MOST:
+            raise InvalidChunkError(f"{name} is negative or no 32-bit number")
+    for name in _TEXTS:
         if _UNSTORABLE.search(getattr(chunk, name) or ""):
             raise InvalidChunkError(f"{name} holds a NUL or half a surrogate pair")
     for value in _leaves(chunk.metadata):

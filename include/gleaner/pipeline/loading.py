@@ -18,7 +18,8 @@ from include.gleaner.chunk.splitter import split
 from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import GleanerError
-from include.gleaner.load.store import KnowledgeStore, LoadOutcome, Refusal, text_hash, tldr_hash
+from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
+from include.gleaner.load.store import KnowledgeStore, LoadOutcome
 from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit, Usage
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.quota import quota_of
