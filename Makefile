@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up clean lint types unit test bench
+.PHONY: help setup setup-dev run up clean lint types unit test test-cluster bench
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -38,6 +38,12 @@ types: setup-dev
 test: setup-dev lint types  ## lint, types, and all tests that need no system packages
 	@echo "== tests"
 	@$(VENV) -m pytest
+
+test-cluster: setup-dev  ## tests with a real Redis; installs redis-server with apt if it is not there (needs root)
+	@command -v redis-server > /dev/null || { echo "== installing redis-server"; apt-get update -qq \
+		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server > /dev/null; }
+	@echo "== tests with Redis"
+	@$(VENV) -m pytest tests/cluster
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 	@$(VENV) -m benchmarks.run

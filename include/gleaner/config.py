@@ -15,6 +15,7 @@ from include.gleaner.errors import InvalidParamError, UnknownParamError
 
 POSTGRES_CONN_ID: Final = "gleaner_postgres"
 OPENAI_CONN_ID: Final = "gleaner_openai"
+REDIS_CONN_ID: Final = "gleaner_redis"
 TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 URL_PATTERN: Final = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
@@ -81,6 +82,8 @@ class EmbedPolicy:
     timeout_seconds: float = 60.0
     attempts: int = 5  # per request, for faults worth another try
     max_wait_seconds: float = 30.0  # longest wait on a slot; beyond it the task is rescheduled
+    requests_per_minute: int | None = None  # that the endpoint allows, over all tasks and tenants; None: no limit
+    tokens_per_minute: int | None = None
     price: float | None = None  # per million tokens, in US dollars; None when it is not known
 
     @property

@@ -16,7 +16,8 @@ GleanerError
 ├── EmbeddingError           the embedding endpoint or model
 │   ├── EmbeddingRefusedError    the endpoint refuses an input for good (carries the positions)
 │   ├── EmbeddingQuotaError      rate limit or quota: try later (carries the seconds)
-│   └── EmbeddingUnavailableError  the endpoint is down or unreachable: try again
+│   ├── EmbeddingUnavailableError  the endpoint is down or unreachable: try again
+│   └── EmbeddingPausedError     the endpoint failed for everybody: nobody asks for a while (carries the seconds)
 └── RunFailedError           the run's last word: too little of what it had to do was done
 
 Messages say what to do. They never carry credentials, cookies or page text.
@@ -110,6 +111,14 @@ class EmbeddingQuotaError(EmbeddingError):
 
 class EmbeddingUnavailableError(EmbeddingError):
     """The endpoint cannot be reached or answers with a server error; worth another try."""
+
+
+class EmbeddingPausedError(EmbeddingError):
+    """The breaker is open: the endpoint failed again and again, so nobody asks it for `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 60.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class RunFailedError(GleanerError):

@@ -15,7 +15,7 @@ FILES = sorted(path.stem for path in FOLDER.glob("*.sql") if path.stem != "schem
 ALL = [(file, name) for file in FILES for name in queries(file)]
 # Only statements of these kinds have a plan; the others are run by the tests of their stage.
 PLANNED = re.compile(r"^\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
-WITHOUT_TENANT = {"migrate", "throttle"}  # the schema belongs to nobody, and so does a host
+WITHOUT_TENANT = {"migrate", "throttle", "endpoint"}  # the schema belongs to nobody, nor does a host
 
 
 @pytest.mark.parametrize(("file", "name"), ALL, ids=[f"{file}.{name}" for file, name in ALL])

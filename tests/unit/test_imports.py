@@ -24,10 +24,11 @@ ALLOWED: dict[str, set[str]] = {
     "assets": set(),
     "retry_policy": {"errors"},
     "defaults": {"retry_policy"},
+    "shared": COMMON | {"sql", "embed"},
     "report": COMMON | {"sql"},
     "search": COMMON | {"sql"},
     "ops": COMMON | {"sql"},
-    "pipeline": COMMON | STAGES | {"sql", "pools", "ops", "report"},
+    "pipeline": COMMON | STAGES | {"sql", "pools", "ops", "report", "shared"},
     "local": COMMON | {"sql", "pools", "ops", "report", "search", "pipeline", "embed"},
 }
 DAG_IMPORTS = {"pipeline", "pools", "assets", "params", "defaults", "config"}
@@ -35,7 +36,8 @@ PURE = {
     "crawl": {"urls", "robots", "sitemap", "links"},
     "process": {path.stem for path in (PACKAGE / "process").glob("*.py")},
     "chunk": {path.stem for path in (PACKAGE / "chunk").glob("*.py")},
-    "embed": {"batching"},
+    "embed": {"batching", "pacing", "gate"},
+    "shared": {"bucket", "breaker"},
 }
 IO = {"psycopg", "requests", "socket", "urllib3", "openai", "subprocess", "threading", "airflow", "time"}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from include.gleaner.config import EmbedPolicy
+from include.gleaner.embed.gate import Gate
 from include.gleaner.models import EmbeddedBatch, TokenLimit
 
 if TYPE_CHECKING:
@@ -35,19 +36,20 @@ class Embedder(Protocol):
         without them, safely below it. What was answered before an error is handed out before the error is raised, and
         closing the iterator cancels what is under way.
 
-        Raises EmbeddingRefusedError, EmbeddingQuotaError or EmbeddingUnavailableError; SetupError when the local model
-        is not installed.
+        Raises EmbeddingRefusedError, EmbeddingQuotaError, EmbeddingPausedError or EmbeddingUnavailableError; SetupError
+        when the local model is not installed.
         """
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector to search with, shape (dimensions,). Raises like `embed`."""
 
 
-def open_embedder(policy: EmbedPolicy, api_key: str | None) -> Embedder:
+def open_embedder(policy: EmbedPolicy, api_key: str | None, gate: Gate | None = None) -> Embedder:
     """The embedder that the policy describes; nothing is loaded or connected before the first text.
 
-    `api_key` is for the endpoint; empty when it needs none. Raises EmbeddingRefusedError for a key or an address that
-    cannot be used, and SetupError for a local model that does not exist.
+    `api_key` is for the endpoint; empty when it needs none. `gate` is asked before each request to it. Raises
+    EmbeddingRefusedError for a key or an address that cannot be used, and SetupError for a local model that does not
+    exist.
     """
     if policy.is_local:
         from include.gleaner.embed.local import LocalEmbedder
@@ -55,4 +57,4 @@ def open_embedder(policy: EmbedPolicy, api_key: str | None) -> Embedder:
         return LocalEmbedder(policy)
     from include.gleaner.embed.client import EndpointEmbedder
 
-    return EndpointEmbedder(policy, api_key or "")
+    return EndpointEmbedder(policy, api_key or "", gate=gate)

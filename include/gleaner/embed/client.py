@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from include.gleaner.config import EmbedPolicy
 from include.gleaner.embed.batching import pack
 from include.gleaner.embed.dispatch import Dispatch, no_vectors
+from include.gleaner.embed.gate import Gate, OpenGate
 from include.gleaner.embed.pacing import Pacing
 from include.gleaner.embed.transport import Transport
 from include.gleaner.errors import EmbeddingRefusedError, EmbeddingUnavailableError
@@ -25,7 +26,9 @@ class EndpointEmbedder:
     Raises EmbeddingRefusedError for a key or an address that cannot be used.
     """
 
-    def __init__(self, policy: EmbedPolicy, api_key: str, *, backoff_seconds: float = 0.5) -> None:
+    def __init__(
+        self, policy: EmbedPolicy, api_key: str, *, gate: Gate | None = None, backoff_seconds: float = 0.5
+    ) -> None:
         key = api_key.strip()
         if not key.isascii() or not key.isprintable() or " " in key:
             raise EmbeddingRefusedError(
@@ -33,7 +36,8 @@ class EndpointEmbedder:
             )
         self._policy = policy
         self._key = key
-        self._host = _host(policy)
+        self._host = host_of(policy)
+        self._gate = gate or OpenGate()
         self._backoff_seconds = backoff_seconds
 
     @property
@@ -67,7 +71,9 @@ class EndpointEmbedder:
                 jitter=random.random,
             )
             with Transport(self._policy, self._key) as transport:
-                yield from Dispatch(self._policy, self._host, transport, pacing, clean, plan.requests).answers()
+                yield from Dispatch(
+                    self._policy, self._host, transport, pacing, clean, plan.requests, self._gate
+                ).answers()
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector to search with. EmbeddingRefusedError when the endpoint refuses the text."""
@@ -80,7 +86,7 @@ class EndpointEmbedder:
         raise EmbeddingUnavailableError("the endpoint gave no vector for the query; try again")
 
 
-def _host(policy: EmbedPolicy) -> str:
+def host_of(policy: EmbedPolicy) -> str:
     """Name of the endpoint for messages: the whole address may carry a password."""
     try:
         parts = urlsplit(policy.base_url or "")

@@ -16,10 +16,12 @@ from include.gleaner.config import EmbedPolicy
 from include.gleaner.embed.answers import UnusableAnswerError, WrongDimensionsError, read_answer
 from include.gleaner.embed.batching import Request, halves
 from include.gleaner.embed.faults import Fault, Verdict
+from include.gleaner.embed.gate import Gate
 from include.gleaner.embed.pacing import Pacing
 from include.gleaner.embed.transport import Transport
 from include.gleaner.errors import (
     EmbeddingError,
+    EmbeddingPausedError,
     EmbeddingQuotaError,
     EmbeddingRefusedError,
     EmbeddingUnavailableError,
@@ -54,12 +56,16 @@ class Dispatch:
         pacing: Pacing,
         texts: Sequence[str],
         requests: Sequence[Request],
+        gate: Gate,
     ) -> None:
         self._policy = policy
         self._host = host
         self._transport = transport
         self._pacing = pacing
         self._texts = texts
+        self._gate = gate
+        self._gate_opens_at = float("-inf")
+        self._gated_since: float | None = None  # since when nothing could be sent
         self._waiting = deque(_Try(request=request) for request in requests)
         self._under_way: dict[Future[bytes | Fault], _Try] = {}
         self._ready: deque[EmbeddedBatch] = deque()
@@ -80,7 +86,7 @@ class Dispatch:
 
     def _launch(self) -> None:
         now = time.monotonic()
-        if now < self._pacing.resume_at:
+        if now < max(self._pacing.resume_at, self._gate_opens_at):
             return
         for _ in range(len(self._waiting)):
             if len(self._under_way) >= self._pacing.limit:
@@ -89,8 +95,42 @@ class Dispatch:
             if attempt.not_before > now:
                 self._waiting.append(attempt)
                 continue
+            if not self._is_admitted(attempt, now):
+                return
             future = self._transport.send([self._texts[at] for at in attempt.request.positions])
             self._under_way[future] = replace(attempt, sent_at=now)
+
+    def _is_admitted(self, attempt: _Try, now: float) -> bool:
+        """Whether the gate lets the request go; if not, it is put back, or all of them are given up."""
+        admission = self._gate.admit(attempt.request.tokens)
+        if admission.closed_for > 0:
+            self._pause(admission.closed_for)
+            return False
+        if admission.wait <= 0:
+            self._gated_since = None
+            return True
+        self._put_back(attempt)
+        self._gate_opens_at = now + admission.wait
+        if self._gated_since is None:
+            self._gated_since = now
+        if self._gate_opens_at - self._gated_since > self._policy.max_wait_seconds:
+            self._fail(
+                EmbeddingQuotaError(
+                    f"the limits of {self._host} are spent for {admission.wait:.0f} s more; "
+                    "what was answered is kept, the task goes on from there when it is run again",
+                    retry_after=max(admission.wait, self._policy.max_wait_seconds),
+                )
+            )
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        self._fail(
+            EmbeddingPausedError(
+                f"{self._host} failed again and again, nobody asks it for {seconds:.0f} s; "
+                "what was answered is kept, the rest is asked for later",
+                retry_after=seconds,
+            )
+        )
 
     def _collect(self) -> None:
         """Wait for an answer, or for the time at which there is something to send; settle what was answered."""
@@ -98,7 +138,7 @@ class Dispatch:
         pause: float | None = None
         if self._waiting and len(self._under_way) < self._pacing.limit:
             soonest = min(attempt.not_before for attempt in self._waiting)
-            pause = max(0.0, soonest - now, self._pacing.resume_at - now)
+            pause = max(0.0, soonest - now, self._pacing.resume_at - now, self._gate_opens_at - now)
         if not self._under_way:
             time.sleep(pause or 0.0)
             return
@@ -144,6 +184,7 @@ class Dispatch:
         positions = attempt.request.positions
         answer = read_answer(body, len(positions), self._policy.dimensions)
         self._accepted = True
+        self._gate.succeeded()
         self._pacing.answered()
         self._ready.append(
             EmbeddedBatch(
@@ -178,6 +219,10 @@ class Dispatch:
         self._put_back(replace(attempt, not_before=self._pacing.resume_at))
 
     def _again(self, attempt: _Try, reason: str) -> None:
+        closed_for = self._gate.failed()
+        if closed_for > 0:
+            self._pause(closed_for)
+            return
         if attempt.number >= self._policy.attempts:
             self._fail(
                 EmbeddingUnavailableError(

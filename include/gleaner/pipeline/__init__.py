@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.gleaner import pools
 from include.gleaner.config import DEFAULT_ENCODING, IngestRequest, fingerprint
-from include.gleaner.errors import RunFailedError
+from include.gleaner.errors import EmbeddingQuotaError, RunFailedError
 from include.gleaner.models import Batch, source_id_of
 
 if TYPE_CHECKING:
@@ -114,13 +114,15 @@ def survey_site(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
 def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_number: int) -> dict[str, int]:
     """Chunk, embed and load the batch's documents; counts as the database gave them. A dry run only counts.
 
-    Raises EmbeddingError when the model cannot be asked, GleanerError when nothing of the batch could be loaded.
+    When the endpoint asks for patience, the task is rescheduled. Raises EmbeddingError when the model cannot be asked,
+    GleanerError when nothing of the batch could be loaded.
     """
     request = IngestRequest.from_params(params)
     from include.gleaner.embed import open_embedder
     from include.gleaner.pipeline.accounting import BatchTally
-    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+    from include.gleaner.pipeline.connections import embedding, endpoint_gate, knowledge_connection
     from include.gleaner.pipeline.loading import estimate_batch, load_batch
+    from include.gleaner.pipeline.patience import reschedule, waited_seconds
 
     work = _from_data(batch)
     policy, api_key = embedding()
@@ -133,19 +135,22 @@ def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_nu
             batch_index=work.index,
             try_number=try_number,
         )
-        embedder = open_embedder(policy, api_key)
+        embedder = open_embedder(policy, api_key, endpoint_gate(conn, policy, request.tenant_id))
         if request.dry_run:
             estimate_batch(conn, source_id=source_id, batch=work, chunk=request.chunk, embedder=embedder, tally=tally)
         else:
-            load_batch(
-                conn,
-                source_id=source_id,
-                batch=work,
-                chunk=request.chunk,
-                fingerprint=fingerprint(request.chunk, policy),
-                embedder=embedder,
-                tally=tally,
-            )
+            try:
+                load_batch(
+                    conn,
+                    source_id=source_id,
+                    batch=work,
+                    chunk=request.chunk,
+                    fingerprint=fingerprint(request.chunk, policy),
+                    embedder=embedder,
+                    tally=tally,
+                )
+            except EmbeddingQuotaError as error:
+                reschedule(error, waited=waited_seconds(conn, tally))
     return {"pages": tally.pages, "chunks": tally.chunks, "embedded": tally.embedded, **asdict(tally.stored)}
 
 

@@ -28,16 +28,20 @@ class BatchTally:
     requests: int = 0
     tokens: int = 0
     withheld: int = 0  # texts whose vector was not asked for, because the month's quota is spent
+    paused: int = 0  # texts whose vector was not asked for, because the endpoint failed again and again
     stored: LoadCounts = field(default_factory=LoadCounts)
 
     def start(self, conn: psycopg.Connection) -> None:
-        conn.execute(queries("plan")["start_batch"], self._key())
+        """Begin, or go on: a try that waited for the endpoint begins again, and what it paid for counts once."""
+        row = conn.execute(queries("plan")["start_batch"], self.key()).fetchone()
+        if row is not None:
+            self.embedded, self.requests, self.tokens = row
 
     def save(self, conn: psycopg.Connection, *, finished: bool = False) -> None:
         conn.execute(
             queries("plan")["report_batch"],
             {
-                **self._key(),
+                **self.key(),
                 "pages": self.pages,
                 "failed": self.failed,
                 "skipped": self.skipped,
@@ -47,6 +51,7 @@ class BatchTally:
                 "requests": self.requests,
                 "tokens": self.tokens,
                 "withheld": self.withheld,
+                "paused": self.paused,
                 "created": self.stored.created,
                 "updated": self.stored.updated,
                 "unchanged": self.stored.unchanged,
@@ -56,7 +61,8 @@ class BatchTally:
             },
         )
 
-    def _key(self) -> dict[str, object]:
+    def key(self) -> dict[str, object]:
+        """Names the try's row."""
         return {
             "tenant_id": self.tenant_id,
             "job_id": self.job_id,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
 
-from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, EmbedPolicy
+from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy
 from include.gleaner.errors import ConnectionMissingError
 
 if TYPE_CHECKING:
     import psycopg
     from airflow.sdk import Connection
+
+    from include.gleaner.embed.gate import Gate
+    from include.gleaner.shared.state import StateStore
 
 DEFAULT_OPENAI_URL: Final = "https://api.openai.com/v1"
 DEFAULT_OPENAI_MODEL: Final = "text-embedding-3-small"
@@ -52,9 +56,9 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
     """Which model makes the vectors, and the key for it: the endpoint of the connection if there is one, else local.
 
     The connection's host is the endpoint's base URL (default: OpenAI's), its password the key; its extra may name
-    `model`, `dimensions` and `price_per_million_tokens`, in US dollars.
+    `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute` and `tokens_per_minute`.
     """
-    connection = _openai_connection()
+    connection = _connection(OPENAI_CONN_ID)
     if connection is None:
         return EmbedPolicy(price=0.0), None
     extra = connection.extra_dejson
@@ -70,16 +74,83 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
         raise ConnectionMissingError(
             f"connection {OPENAI_CONN_ID!r}: price_per_million_tokens in the extra must be a number of US dollars"
         )
-    policy = EmbedPolicy(model=model, dimensions=dimensions, base_url=_base_url(connection), price=price)
+    policy = EmbedPolicy(
+        model=model,
+        dimensions=dimensions,
+        base_url=_base_url(connection),
+        price=price,
+        requests_per_minute=_limit(extra, "requests_per_minute"),
+        tokens_per_minute=_limit(extra, "tokens_per_minute"),
+    )
     return policy, connection.password or ""
 
 
-def _openai_connection() -> Connection | None:
+def _limit(extra: Mapping[str, Any], name: str) -> int | None:
+    value = extra.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**12:
+        raise ConnectionMissingError(
+            f"connection {OPENAI_CONN_ID!r}: {name} in the extra must be a whole number above 0"
+        )
+    return value
+
+
+def endpoint_gate(conn: psycopg.Connection, policy: EmbedPolicy, tenant_id: str) -> Gate | None:
+    """What a tenant's task asks before it asks the endpoint; None for the local model.
+
+    Its state is in Redis if there is a connection `gleaner_redis`, else in Postgres.
+    """
+    if policy.is_local:
+        return None
+    from include.gleaner.shared.bucket import Limits
+    from include.gleaner.shared.gate import SharedGate
+
+    return SharedGate(
+        endpoint_state(conn),
+        endpoint=endpoint_name(policy),
+        tenant_id=tenant_id,
+        limits=Limits(requests=policy.requests_per_minute, tokens=policy.tokens_per_minute),
+        probe_seconds=policy.timeout_seconds + 5,
+    )
+
+
+def endpoint_name(policy: EmbedPolicy) -> str:
+    """What the endpoint's shared state goes by: host, port and model, without what may be secret in an address."""
+    parts = urlsplit(policy.base_url or "")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname or ''}:{port}/{policy.model}"
+
+
+def endpoint_state(conn: psycopg.Connection) -> StateStore:
+    """Where all workers keep what they know of endpoints."""
+    from include.gleaner.shared.state import PostgresState, RedisState
+
+    found = _connection(REDIS_CONN_ID)
+    if found is None:
+        return PostgresState(conn)
+    import redis
+
+    return RedisState(
+        redis.Redis(
+            host=found.host or "localhost",
+            port=found.port or 6379,
+            db=int(found.extra_dejson.get("db", 0)),
+            username=found.login or None,
+            password=found.password or None,
+            ssl=bool(found.extra_dejson.get("ssl", False)),
+            socket_timeout=5,
+            socket_connect_timeout=5,
+        )
+    )
+
+
+def _connection(conn_id: str) -> Connection | None:
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        return BaseHook.get_connection(OPENAI_CONN_ID)
+        return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         return None
 

@@ -17,7 +17,7 @@ from include.gleaner.chunk.encodings import encoding
 from include.gleaner.chunk.splitter import split
 from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
-from include.gleaner.errors import GleanerError
+from include.gleaner.errors import EmbeddingPausedError, GleanerError
 from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
 from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit, Usage
@@ -125,7 +125,7 @@ def _vectors(
     texts, tokens, inputs = _texts(pages)
     vectors = store.known_vectors(texts)
     wanted = [key for key in texts if key not in vectors]
-    tally.reused = inputs - len(wanted)
+    tally.reused = max(0, inputs - len(wanted) - tally.embedded)  # not what this try paid for before it had to wait
     refused: dict[bytes, str] = {}
     if not wanted:
         return vectors, refused
@@ -134,18 +134,28 @@ def _vectors(
         tally.withheld = len(wanted) - admitted
         del wanted[admitted:]
         counts = [tokens[key] for key in wanted] if has_counts else None
-        for answer in embedder.embed([texts[key] for key in wanted], counts):
-            fresh = {wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)}
-            requests = int(answer.tokens > 0)  # what is refused before it is sent is no request
-            if fresh:
-                store.keep_vectors(fresh, Usage(requests=requests, inputs=len(fresh), tokens=answer.tokens))
-                quota.spent(answer.tokens)
-            vectors.update(fresh)
-            refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
-            tally.embedded += len(fresh)
-            tally.requests += requests
-            tally.tokens += answer.tokens
-            tally.save(conn)
+        waiting = set(wanted)
+        try:
+            for answer in embedder.embed([texts[key] for key in wanted], counts):
+                fresh = {
+                    wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)
+                }
+                requests = int(answer.tokens > 0)  # what is refused before it is sent is no request
+                if fresh:
+                    store.keep_vectors(fresh, Usage(requests=requests, inputs=len(fresh), tokens=answer.tokens))
+                    quota.spent(answer.tokens)
+                vectors.update(fresh)
+                refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
+                tally.embedded += len(fresh)
+                tally.requests += requests
+                tally.tokens += answer.tokens
+                tally.save(conn)
+                waiting.difference_update(fresh, (wanted[at] for at in answer.refused))
+        except EmbeddingPausedError as error:
+            tally.paused = len(waiting)
+            log.warning(
+                "%s. %d texts are stored without vectors; maintain_knowledge fills them in", error, len(waiting)
+            )
     return vectors, refused
 
 

@@ -100,6 +100,7 @@ def _report(conn: psycopg.Connection, key: dict[str, Any], price: float | None) 
     if crawled_at is not None:
         seconds = {"crawl": round((crawled_at - started_at).total_seconds(), 2), **seconds}
     work = dict(zip(totals, _row(conn, "batch_totals", key), strict=True))
+    withheld, paused = _row(conn, "not_asked", key)
     spent, quota = conn.execute(queries("quota")["month"], key).fetchone() or (0, None)
     return {
         "source": root_url,
@@ -114,7 +115,8 @@ def _report(conn: psycopg.Connection, key: dict[str, Any], price: float | None) 
         "chunks": dict(conn.execute(sql["chunks_by_type"], key).fetchall()),
         "work": work,
         "cost": _cost(work["tokens"], price),
-        "month": {"tokens": spent, "quota": quota, "withheld": _count(conn, "withheld", key)},
+        "month": {"tokens": spent, "quota": quota, "withheld": withheld},
+        "paused": paused,
         "seconds": seconds,
         "failures": [
             {"stage": stage, "reason": reason, "count": count}

@@ -78,6 +78,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"{month['withheld']} texts were not embedded"
             ),
         )
+    if paused := report.get("paused"):
+        yield "Endpoint", f"failed again and again: {paused} texts wait for their vectors (maintain_knowledge)"
     yield "Gap", f"{gap['pages_not_chunked']} pages not chunked, {gap['chunks_without_vector']} chunks without a vector"
 
 

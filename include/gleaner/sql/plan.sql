@@ -187,12 +187,18 @@ WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(gen
 -- start_batch --
 INSERT INTO gleaner.batch_report (tenant_id, job_id, stage, batch_index, try_number)
 VALUES (%(tenant_id)s, %(job_id)s, %(stage)s, %(batch_index)s, %(try_number)s)
-ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO NOTHING
+ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO UPDATE SET finished_at = NULL
+RETURNING embedded, requests, tokens
+
+-- batch_age --
+SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 FROM gleaner.batch_report
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s
+  AND try_number = %(try_number)s
 
 -- report_batch --
 UPDATE gleaner.batch_report
 SET pages = %(pages)s, failed = %(failed)s, skipped = %(skipped)s, chunks = %(chunks)s, embedded = %(embedded)s,
-    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, withheld = %(withheld)s, created = %(created)s, updated = %(updated)s,
+    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, withheld = %(withheld)s, paused = %(paused)s, created = %(created)s, updated = %(updated)s,
     unchanged = %(unchanged)s, deleted = %(deleted)s, stale_pages = %(stale_pages)s,
     finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s

@@ -113,10 +113,10 @@ SELECT coalesce(sum(chunks), 0)::int AS chunks, coalesce(sum(embedded), 0)::int 
        coalesce(sum(deleted), 0)::int AS deleted, coalesce(sum(stale_pages), 0)::int AS stale_pages
 FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage <> 'estimate'
 
--- withheld --
--- Texts without a vector because of the quota, by the newest try of each batch.
-SELECT coalesce(sum(withheld), 0)::int FROM (
-    SELECT DISTINCT ON (batch_index) withheld FROM gleaner.batch_report
+-- not_asked --
+-- Texts without a vector because of the quota, or because the endpoint failed; by the newest try of each batch.
+SELECT coalesce(sum(withheld), 0)::int, coalesce(sum(paused), 0)::int FROM (
+    SELECT DISTINCT ON (batch_index) withheld, paused FROM gleaner.batch_report
     WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = 'load'
     ORDER BY batch_index, try_number DESC) AS newest
 

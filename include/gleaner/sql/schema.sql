@@ -215,7 +215,7 @@ COMMENT ON COLUMN gleaner.dead_letter.item IS 'Empty for a whole page; chunk_typ
 CREATE TABLE gleaner.batch_report (
     tenant_id   text        NOT NULL,
     job_id      bigint      NOT NULL,
-    stage       text        NOT NULL CHECK (stage IN ('process', 'load', 'estimate')),
+    stage       text        NOT NULL CHECK (stage IN ('process', 'load', 'estimate', 'renew')),
     batch_index integer     NOT NULL,
     try_number  integer     NOT NULL,
     pages       integer     NOT NULL DEFAULT 0,
@@ -234,11 +234,13 @@ CREATE TABLE gleaner.batch_report (
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
     withheld    integer     NOT NULL DEFAULT 0,
+    paused      integer     NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, job_id, stage, batch_index, try_number),
     FOREIGN KEY (tenant_id, job_id) REFERENCES gleaner.crawl_job ON DELETE CASCADE
 );
 COMMENT ON TABLE gleaner.batch_report IS 'What each try of each mapped task did. Sums over it are the accounting of a run.';
 COMMENT ON COLUMN gleaner.batch_report.withheld IS 'Texts whose vector was not asked for, because the quota of the month is spent.';
+COMMENT ON COLUMN gleaner.batch_report.paused IS 'Texts whose vector was not asked for, because the endpoint failed again and again.';
 
 CREATE TABLE gleaner.embedding_usage (
     tenant_id       text   NOT NULL REFERENCES gleaner.tenant,
@@ -285,3 +287,11 @@ CREATE UNLOGGED TABLE gleaner.site_slot (
     PRIMARY KEY (site, slot)
 );
 COMMENT ON TABLE gleaner.site_slot IS 'Requests that a site may get at once: a lease each, which ends by itself when its holder dies.';
+
+CREATE UNLOGGED TABLE gleaner.endpoint_state (
+    endpoint   text        PRIMARY KEY,
+    state      text        NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE gleaner.endpoint_state IS
+    'The token bucket and the circuit breaker of each embedding endpoint, for all workers and tenants. Unlogged: what a crash forgets is a pause of seconds.';

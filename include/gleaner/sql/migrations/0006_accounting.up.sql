@@ -28,6 +28,8 @@ COMMENT ON TABLE gleaner.token_reservation IS
     'Tokens of the monthly quota that running tasks are about to spend. One of a task that died ends by itself.';
 
 ALTER TABLE gleaner.batch_report DROP CONSTRAINT batch_report_stage_check;
-ALTER TABLE gleaner.batch_report ADD CONSTRAINT batch_report_stage_check CHECK (stage IN ('process', 'load', 'estimate'));
+ALTER TABLE gleaner.batch_report ADD CONSTRAINT batch_report_stage_check CHECK (stage IN ('process', 'load', 'estimate', 'renew'));
 ALTER TABLE gleaner.batch_report ADD COLUMN withheld integer NOT NULL DEFAULT 0;
+ALTER TABLE gleaner.batch_report ADD COLUMN paused integer NOT NULL DEFAULT 0;
 COMMENT ON COLUMN gleaner.batch_report.withheld IS 'Texts whose vector was not asked for, because the quota of the month is spent.';
+COMMENT ON COLUMN gleaner.batch_report.paused IS 'Texts whose vector was not asked for, because the endpoint failed again and again.';

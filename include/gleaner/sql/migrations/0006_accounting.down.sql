@@ -1,5 +1,6 @@
+ALTER TABLE gleaner.batch_report DROP COLUMN paused;
 ALTER TABLE gleaner.batch_report DROP COLUMN withheld;
-DELETE FROM gleaner.batch_report WHERE stage = 'estimate';
+DELETE FROM gleaner.batch_report WHERE stage IN ('estimate', 'renew');
 ALTER TABLE gleaner.batch_report DROP CONSTRAINT batch_report_stage_check;
 ALTER TABLE gleaner.batch_report ADD CONSTRAINT batch_report_stage_check CHECK (stage IN ('process', 'load'));
 DROP TABLE gleaner.token_reservation;

@@ -1,0 +1,37 @@
+"""Waits for an endpoint without a slot: the task ends, and Airflow begins it again at the time that was asked for."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Final, NoReturn
+
+import psycopg
+
+from include.gleaner.errors import EmbeddingQuotaError
+from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.sql import queries
+
+log = logging.getLogger(__name__)
+
+MOST_SECONDS: Final = 24 * 3_600.0  # of waiting, for one try
+
+
+def reschedule(error: EmbeddingQuotaError, *, waited: float) -> NoReturn:
+    """Give the slot back until the endpoint may be asked again. It is the same try afterwards: no retry is used up.
+
+    `waited` is the time in seconds since the try began for the first time. After a day `error` itself is raised.
+    """
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    if waited + error.retry_after > MOST_SECONDS:
+        raise error
+    log.warning("%s. The task gives its slot back for %.0f s.", error, error.retry_after)
+    at = datetime.now(UTC) + timedelta(seconds=error.retry_after)
+    raise AirflowRescheduleException(at) from None  # type: ignore[no-untyped-call]
+
+
+def waited_seconds(conn: psycopg.Connection, tally: BatchTally) -> float:
+    """Seconds since this try of the batch began for the first time."""
+    row = conn.execute(queries("plan")["batch_age"], tally.key()).fetchone()
+    return float(row[0]) if row else 0.0

@@ -1,0 +1,17 @@
+-- Queries of what all workers know of an embedding endpoint. An endpoint belongs to no tenant; its limits are for all.
+
+-- settle --
+-- What a crash of the server forgets is a pause of seconds: nothing here waits for the disk.
+SELECT set_config('synchronous_commit', 'off', true)
+
+-- lock --
+SELECT state FROM gleaner.endpoint_state WHERE endpoint = %(endpoint)s FOR UPDATE
+
+-- create --
+INSERT INTO gleaner.endpoint_state (endpoint, state) VALUES (%(endpoint)s, '') ON CONFLICT (endpoint) DO NOTHING
+
+-- now --
+SELECT extract(epoch FROM clock_timestamp())::float8
+
+-- store --
+UPDATE gleaner.endpoint_state SET state = %(state)s, updated_at = clock_timestamp() WHERE endpoint = %(endpoint)s

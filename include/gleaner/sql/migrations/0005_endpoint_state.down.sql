@@ -1,0 +1,1 @@
+DROP TABLE gleaner.endpoint_state;
