@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up clean lint types unit test test-cluster bench
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster bench
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -22,6 +22,9 @@ run: setup  ## ingest the sample website, or URL=https://... TENANT=acme MAX_PAG
 
 up: setup  ## the same stack, kept up until Ctrl-C (PORT=8080 for a port of your choice)
 	@$(LOCAL) up $(OPTIONS)
+
+search: setup  ## what is known of the last run: Q="..." TENANT=sample K=5
+	@$(LOCAL) search --query '$(subst ','\'',$(Q))' $(if $(TENANT),--tenant '$(TENANT)') $(if $(K),--limit '$(K)')
 
 clean:  ## remove the data of local runs
 	@if [ -x $(VENV) ]; then $(LOCAL) clean; else rm -rf .gleaner; fi

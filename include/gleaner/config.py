@@ -85,6 +85,7 @@ class EmbedPolicy:
     requests_per_minute: int | None = None  # that the endpoint allows, over all tasks and tenants; None: no limit
     tokens_per_minute: int | None = None
     price: float | None = None  # per million tokens, in US dollars; None when it is not known
+    vector_index: str | None = None  # "vector", "halfvec" or "none"; None: what the number of dimensions allows
 
     @property
     def is_local(self) -> bool:

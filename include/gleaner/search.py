@@ -1,8 +1,11 @@
-"""Search in one tenant's knowledge: nearness of meaning and words in common, fused by rank."""
+"""Search in one tenant's knowledge: nearness of meaning and words in common, fused by rank.
+
+The search itself is the function `gleaner.search` in the database, for any language to call; this is its Python side.
+"""
 
 from __future__ import annotations
 
-import re
+import uuid
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,22 +14,19 @@ import psycopg
 from numpy.typing import NDArray
 
 from include.gleaner.sql import queries
-from include.gleaner.text import fold, strip_binary
+from include.gleaner.text import strip_binary
 
-DEPTH: Final = 50  # best of each half that take part in the fusion
-DENSE_WEIGHT: Final = 1.0  # of the two ranks in the fusion
-LEXICAL_WEIGHT: Final = 0.2  # lower: it ranks common words as high as rare ones
 MAX_QUERY_CHARACTERS: Final = 2_000
-
-_PERSIAN_LETTERS: Final = re.compile("[پچژگکی]")
-_WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
     """One chunk that was found."""
 
-    score: float  # comparable within one search only
+    score: float  # of both halves together; comparable within one search only
+    similarity: float | None  # cosine of the vectors, -1 to 1; None when the vector was not near, or was not given
+    lexical: float | None  # by words; None when the words did not find it
+    source_id: uuid.UUID  # the page
     page_url: str
     chunk_type: str
     chunk_index: int
@@ -40,43 +40,44 @@ def search(
     *,
     tenant_id: str,
     query: str,
-    vector: NDArray[np.float32],
-    model: str,
+    vector: NDArray[np.float32] | None,
+    model: str | None,
     limit: int = 10,
+    language: str | None = None,
 ) -> list[Hit]:
-    """The tenant's best chunks for `query`, best first; `vector` is the query's, by `model`.
+    """The tenant's best chunks for `query`, best first; rows of other tenants and models never take part.
 
-    Exact over the tenant's rows; rows of other tenants and other models never take part.
+    `vector` is the query's, by `model`; without it words alone decide, with an empty query the vector alone. Without a
+    model the one that the tenant's readers see is searched. `language` is an ISO 639 code; without it Persian is told
+    by its letters. `limit` is 1 to 1,000. Raises psycopg.errors.InsufficientPrivilege when the role of the connection
+    may not read the tenant, and psycopg.DataError for a vector of the wrong length or a limit out of bounds.
     """
     rows = conn.execute(
-        queries("search")["hybrid"],
+        queries("search")["search"],
         {
             "tenant_id": tenant_id,
-            "model": model,
-            "vector": "[" + ",".join(repr(float(value)) for value in vector) + "]",
-            "words": any_word(query),
-            "depth": max(DEPTH, limit),
-            "dense_weight": DENSE_WEIGHT,
-            "lexical_weight": LEXICAL_WEIGHT,
+            "query": strip_binary(query[:MAX_QUERY_CHARACTERS])[0],
+            "vector": None if vector is None else "[" + ",".join(repr(float(value)) for value in vector) + "]",
             "limit": limit,
+            "language": language,
+            "model": model,
         },
     ).fetchall()
     return [
         Hit(
             score=score,
+            similarity=similarity,
+            lexical=lexical,
+            source_id=source_id,
             page_url=page_url or "",
             chunk_type=chunk_type,
             chunk_index=chunk_index,
             section_title=section_title,
             full_text=full_text,
-            language=language,
+            language=chunk_language,
         )
-        for score, page_url, chunk_type, chunk_index, section_title, full_text, language in rows
-    ]
-
-
-def any_word(query: str) -> str:
-    """The query as a tsquery that any of its words satisfies, folded as the stored text is; "" when it has no word."""
-    text = strip_binary(query[:MAX_QUERY_CHARACTERS])[0]
-    words = dict.fromkeys(_WORD.findall(fold(text, "fa" if _PERSIAN_LETTERS.search(text) else "und")))
-    return " | ".join(f"'{word}'" for word in words)
+        for (
+            score, similarity, lexical, source_id, page_url, chunk_type, chunk_index, section_title, full_text,
+            chunk_language,
+        ) in rows
+    ]  # fmt: skip

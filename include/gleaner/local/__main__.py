@@ -1,4 +1,4 @@
-"""The command line behind `make run`, `make up` and `make clean`."""
+"""The command line behind `make run`, `make up`, `make search` and `make clean`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from pathlib import Path
 from include.gleaner.errors import GleanerError
 from include.gleaner.local import interrupts
 from include.gleaner.local.console import fail, say
-from include.gleaner.local.run import RunOptions, run, up
+from include.gleaner.local.run import SAMPLE_TENANT, RunOptions, run, up
+from include.gleaner.local.searching import show_search
 from include.gleaner.local.stack import clean
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 the run or the set-up failed, 2 a bad option, 128 + n ended by signal n."""
     parser = argparse.ArgumentParser(prog="python -m include.gleaner.local", description=__doc__)
-    parser.add_argument("action", choices=["run", "up", "clean"])
+    parser.add_argument("action", choices=["run", "up", "search", "clean"])
     parser.add_argument("--folder", type=Path, default=Path(".gleaner"), help="where the data lives (.gleaner)")
     parser.add_argument("--url", help="website to ingest; default: the sample website")
     parser.add_argument("--tenant", help="whose knowledge it becomes")
     parser.add_argument("--max-pages", type=int)
+    parser.add_argument("--query", help="with search: what is asked for")
+    parser.add_argument("--limit", type=int, default=5, help="with search: how many chunks (5)")
     parser.add_argument("--port", type=int, help="of Airflow's UI and API; default: a free one")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
@@ -34,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             clean(folder)
             say(f"removed {folder.name}/")
             return 0
+        if options.action == "search":
+            return show_search(folder, options.tenant or SAMPLE_TENANT, options.query or "", options.limit)
         if options.action == "up":
             up(folder, options.port)
             return 0

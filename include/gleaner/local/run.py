@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from typing import Any, Final
 import psycopg
 import requests
 
-from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy, IngestRequest
+from include.gleaner.config import IngestRequest
 from include.gleaner.errors import SetupError
 from include.gleaner.local import interrupts
 from include.gleaner.local.airflow import ADMIN, KNOWLEDGE_DATABASE
 from include.gleaner.local.console import follow, say, step, table
 from include.gleaner.local.rest import AirflowApi
+from include.gleaner.local.searching import embedding_here
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.report.progress import read_progress
 from include.gleaner.report.run_report import gap_of, lines, read_report
@@ -159,7 +159,7 @@ def _show_searches(conn: psycopg.Connection, tenant: str, questions: Sequence[st
     from include.gleaner.embed import open_embedder
     from include.gleaner.search import search
 
-    embedder = open_embedder(*_embedding())
+    embedder = open_embedder(*embedding_here())
     for question in questions:
         hits = search(
             conn,
@@ -175,15 +175,6 @@ def _show_searches(conn: psycopg.Connection, tenant: str, questions: Sequence[st
         text = " ".join(hits[0].full_text.split())
         shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " …"
         say(f"Search: {question}\n  {hits[0].section_title}\n  {shown}\n  {hits[0].page_url}")
-
-
-def _embedding() -> tuple[EmbedPolicy, str | None]:
-    """The model of the tasks: the local one, unless the environment names an endpoint."""
-    if f"AIRFLOW_CONN_{OPENAI_CONN_ID.upper()}" not in os.environ:
-        return EmbedPolicy(), None
-    from include.gleaner.pipeline.connections import embedding
-
-    return embedding()
 
 
 def _relative(path: Path) -> Path:

@@ -68,6 +68,32 @@ def running(folder: Path, *, sample: bool, port: int | None = None, triggerer: b
         yield Stack(airflow=airflow, postgres=postgres, website_url=website.url if website else None, reused=reused)
 
 
+@contextmanager
+def knowledge(folder: Path) -> Iterator[str]:
+    """The DSN of the folder's knowledge database: of the stack that runs there, else of its Postgres, started for now.
+
+    Raises SetupError when nothing was ever ingested there.
+    """
+    if not (folder / "postgres" / "data" / "PG_VERSION").exists():
+        raise SetupError("there is no knowledge yet; ingest a website with: make run")
+    with ExitStack() as cleanup:
+        processes = ProcessGroup(folder / "run")
+        postgres = EmbeddedPostgres(folder / "postgres", processes)
+        try:
+            cleanup.enter_context(_locked(folder))
+        except SetupError:  # a stack is up, and its Postgres with it
+            postgres.port = int((folder / "postgres" / "port").read_text("ascii"))
+            yield postgres.dsn(KNOWLEDGE_DATABASE)
+            return
+        sweep(folder / "run")
+        cleanup.callback(_close, processes)
+        processes.guard()
+        with step("Postgres: starting with the data of the last run"):
+            postgres.start()
+            migrate(postgres.dsn(KNOWLEDGE_DATABASE))
+        yield postgres.dsn(KNOWLEDGE_DATABASE)
+
+
 def clean(folder: Path) -> None:
     """End what still runs and remove the folder with all its data."""
     if not folder.exists():

@@ -106,6 +106,11 @@ def check_schema(conn: psycopg.Connection) -> None:
     if missing:
         names = ", ".join(migration.label for migration in missing)
         raise SchemaError(f"the database's schema is old, it lacks {names}; run: {COMMAND}")
+    if not _scalar(conn, "may_write"):
+        raise SchemaError(
+            "the database user sees the rows of one tenant only; let the owner of the tables run: "
+            "GRANT gleaner_writer TO the user of the connection"
+        )
 
 
 def _apply(conn: psycopg.Connection, migration: Migration) -> None:
@@ -119,7 +124,8 @@ def _apply(conn: psycopg.Connection, migration: Migration) -> None:
         except psycopg.errors.InsufficientPrivilege as error:
             raise SchemaError(
                 f"the database user may not apply {migration.label}: {error.diag.message_primary}; "
-                "let a superuser run CREATE EXTENSION vector, and grant CREATE on the database"
+                "let a superuser run CREATE EXTENSION vector, CREATE ROLE gleaner_reader, CREATE ROLE gleaner_writer, "
+                "and grant CREATE on the database"
             ) from None
         conn.execute(
             queries("migrate")["record"],

@@ -99,15 +99,19 @@ def survey_site(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
     """Learn what the site repeats and which pages say nearly the same; the batches of pages to load."""
     request = IngestRequest.from_params(params)
     from include.gleaner.pipeline import planning
-    from include.gleaner.pipeline.connections import knowledge_connection
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+    from include.gleaner.pipeline.indexing import defer_for
     from include.gleaner.pipeline.surveying import survey
 
+    policy, _ = embedding()
     with knowledge_connection() as conn:
         source_id, _ = _job(conn, request, run_id)
         survey(conn, tenant_id=request.tenant_id, source_id=source_id)
         batches = planning.load_batches(
             conn, tenant_id=request.tenant_id, source_id=source_id, policy=request.run, slots=pools.LOAD.slots
         )
+        if not request.dry_run:
+            defer_for(conn, policy, pages=sum(batch.pages for batch in batches))
     return [_to_data(batch) for batch in batches]
 
 
@@ -166,9 +170,7 @@ def reconcile(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     policy, _ = embedding()
     with knowledge_connection() as conn:
         source_id, job_id = _job(conn, request, run_id)
-        report = reconciling.finish(
-            conn, source_id=source_id, job_id=job_id, request=request, model=policy.model, price=policy.price
-        )
+        report = reconciling.finish(conn, source_id=source_id, job_id=job_id, request=request, policy=policy)
     log.info("report: %s", report)
     if reason := reconciling.verdict(report, request.run):
         raise RunFailedError(reason)

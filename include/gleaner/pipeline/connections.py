@@ -56,7 +56,8 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
     """Which model makes the vectors, and the key for it: the endpoint of the connection if there is one, else local.
 
     The connection's host is the endpoint's base URL (default: OpenAI's), its password the key; its extra may name
-    `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute` and `tokens_per_minute`.
+    `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute`, `tokens_per_minute`, and
+    `vector_index`: "vector", "halfvec" or "none".
     """
     connection = _connection(OPENAI_CONN_ID)
     if connection is None:
@@ -74,6 +75,11 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
         raise ConnectionMissingError(
             f"connection {OPENAI_CONN_ID!r}: price_per_million_tokens in the extra must be a number of US dollars"
         )
+    index = extra.get("vector_index")
+    if index not in (None, "vector", "halfvec", "none"):
+        raise ConnectionMissingError(
+            f'connection {OPENAI_CONN_ID!r}: vector_index in the extra must be "vector", "halfvec" or "none"'
+        )
     policy = EmbedPolicy(
         model=model,
         dimensions=dimensions,
@@ -81,6 +87,7 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
         price=price,
         requests_per_minute=_limit(extra, "requests_per_minute"),
         tokens_per_minute=_limit(extra, "tokens_per_minute"),
+        vector_index=index,
     )
     return policy, connection.password or ""
 

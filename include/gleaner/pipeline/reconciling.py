@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from include.gleaner.config import IngestRequest, RunPolicy
+from include.gleaner.config import EmbedPolicy, IngestRequest, RunPolicy
 from include.gleaner.crawl.crawler import scope_of
 from include.gleaner.crawl.frontier import Frontier
 from include.gleaner.crawl.traps import is_told
+from include.gleaner.pipeline.indexing import index_model
 from include.gleaner.pipeline.switching import switch_model
 from include.gleaner.sql import queries
 
@@ -65,17 +66,18 @@ def finish(
     source_id: uuid.UUID,
     job_id: int,
     request: IngestRequest,
-    model: str,
-    price: float | None,
+    policy: EmbedPolicy,
 ) -> dict[str, Any]:
-    """Retire what is gone, let readers see the run's model if it is complete, and report.
+    """Retire what is gone, index the run's model, let readers see it if it is complete, and report.
 
-    A dry run only reports. `price` is in US dollars per million tokens.
+    A dry run only reports.
     """
+    model, price = policy.model, policy.price
     tenant_id = request.tenant_id
     retired, behind = {"retired": 0, "held_back": 0}, 0
     if not request.dry_run:
         retired = retire(conn, tenant_id=tenant_id, source_id=source_id, job_id=job_id, request=request)
+        index_model(conn, policy)  # before readers come
         behind = switch_model(conn, tenant_id=tenant_id, model=model)
     key = {"tenant_id": tenant_id, "source_id": source_id, "job_id": job_id, "model": model}
     report = {**_report(conn, key, price), "retired": retired, "pages_behind": behind}

@@ -35,3 +35,7 @@ DELETE FROM gleaner.schema_migration WHERE version = %(version)s
 -- vector_available --
 -- Whether the server has pgvector installed, and in which version.
 SELECT default_version FROM pg_available_extensions WHERE name = 'vector'
+
+-- may_write --
+-- Whether row-level security lets the user see and write all rows: an owner's does, and a member of gleaner_writer.
+SELECT NOT row_security_active('gleaner.tenant_knowledge') OR pg_has_role('gleaner_writer', 'USAGE')
