@@ -77,7 +77,10 @@ CREATE FUNCTION gleaner.search_words(query text, language text DEFAULT NULL, ten
 RETURNS TABLE (lexeme text, weight float8, matches boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    folded text := gleaner.fold(left(query, 2000), language);
+    -- Without a language Arabic letters may be meant as Persian ones: both forms are looked for.
+    folded text := CASE WHEN language IS NULL
+        THEN gleaner.fold(left(query, 2000), 'und') || ' ' || gleaner.fold(left(query, 2000), 'fa')
+        ELSE gleaner.fold(left(query, 2000), language) END;
     common text[]; shares real[]; total float8; rare float8;
 BEGIN
     SELECT s.most_common_elems::text::text[], s.most_common_elem_freqs INTO common, shares
@@ -271,6 +274,7 @@ BEGIN
 END $$;
 GRANT USAGE ON SCHEMA gleaner TO gleaner_reader, gleaner_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA gleaner TO gleaner_writer;
+GRANT SELECT ON gleaner.schema_migration TO gleaner_reader;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA gleaner TO gleaner_writer;
 REVOKE INSERT, UPDATE, DELETE ON gleaner.reader_tenant, gleaner.schema_migration FROM gleaner_writer;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA gleaner FROM PUBLIC;
