@@ -6,7 +6,8 @@ GleanerError
 │   └── UnknownParamError    the run's conf has a key that no Param has
 ├── SetupError               the installation is not ready: never retried, names the command that mends it
 │   ├── SchemaError          the database's schema is missing, old or changed by hand
-│   └── ConnectionMissingError   an Airflow connection is not there
+│   ├── ConnectionMissingError   an Airflow connection is not there
+│   └── KnowledgeDamagedError    what must always be true of the tables is not
 ├── CrawlError               the crawl as a whole could not be done
 │   ├── ForbiddenAddressError    an address that a tenant may not reach
 │   └── StartPageError       the start page itself could not be fetched
@@ -63,6 +64,10 @@ class SchemaError(SetupError):
 
 class ConnectionMissingError(SetupError):
     """An Airflow connection that Gleaner needs does not exist."""
+
+
+class KnowledgeDamagedError(SetupError):
+    """A constraint is gone or an index is not valid; the message says what to type."""
 
 
 class CrawlError(GleanerError):

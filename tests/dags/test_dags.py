@@ -77,7 +77,7 @@ def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_there_are_dags() -> None:
-    assert [path.stem for path in DAG_FILES] == ["ingest_website"]
+    assert [path.stem for path in DAG_FILES] == ["ingest_website", "maintain_knowledge"]
 
 
 def test_the_file_imports(parsed: dict[str, Any]) -> None:
@@ -110,6 +110,14 @@ def test_every_task_has_an_owner_retries_and_a_timeout(parsed: dict[str, Any]) -
 
 
 def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
+    if "ingest_website" not in parsed["dags"]:
+        tasks = parsed["dags"]["maintain_knowledge"]["tasks"]
+        assert (tasks["fill"]["pool"], tasks["fill"]["mapped"]) == ("gleaner_load", True)
+        assert "label" in tasks["fill"]["name"]
+        assert tasks["find"]["downstream"] == ["fill"]
+        assert tasks["look_over"]["trigger"] == "all_done"  # also when there was nothing to fill
+        assert parsed["dags"]["maintain_knowledge"]["runs"] == 1
+        return
     tasks = parsed["dags"]["ingest_website"]["tasks"]
     assert tasks["process"]["pool"] == "gleaner_process"
     assert tasks["load"]["pool"] == "gleaner_load"

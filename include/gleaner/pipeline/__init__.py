@@ -177,6 +177,51 @@ def reconcile(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     return report
 
 
+def find_missing_vectors() -> list[BatchData]:
+    """Batches of loaded pages whose chunks wait for vectors, tenants in fair turns; none while the endpoint fails."""
+    from include.gleaner.pipeline import maintaining
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+
+    policy, _ = embedding()
+    with knowledge_connection() as conn:
+        found = maintaining.find_missing(conn, policy)
+    log.info("%d pages wait for vectors, in %d batches", sum(batch.pages for _, _, batch in found), len(found))
+    return [
+        {**_to_data(batch), "tenant": tenant, "source": str(source), "label": f"{tenant} · {batch.label}"}
+        for tenant, source, batch in found
+    ]
+
+
+def fill_vectors(batch: BatchData, try_number: int) -> dict[str, int]:
+    """Give the batch's chunks the vectors they lack; counts. Reschedules and raises like `load_chunks`."""
+    from include.gleaner.embed import open_embedder
+    from include.gleaner.pipeline import maintaining
+    from include.gleaner.pipeline.connections import embedding, endpoint_gate, knowledge_connection
+
+    policy, api_key = embedding()
+    with knowledge_connection() as conn:
+        tally = maintaining.fill_batch(
+            conn,
+            tenant_id=batch["tenant"],
+            source_id=uuid.UUID(batch["source"]),
+            batch=_from_data(batch),
+            policy=policy,
+            embedder=open_embedder(policy, api_key, endpoint_gate(conn, policy, batch["tenant"])),
+            try_number=try_number,
+        )
+    return {"pages": tally.pages, "embedded": tally.embedded, "paused": tally.paused, **asdict(tally.stored)}
+
+
+def look_over_knowledge() -> dict[str, Any]:
+    """Prune, index and check; the report. Raises KnowledgeDamagedError with what mends it."""
+    from include.gleaner.pipeline import maintaining
+    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+
+    policy, _ = embedding()
+    with knowledge_connection() as conn:
+        return maintaining.look_over(conn, policy)
+
+
 def _job(conn: psycopg.Connection, request: IngestRequest, run_id: str) -> tuple[uuid.UUID, int]:
     """The source and the crawl of this run. RunFailedError when the run never got as far as a crawl."""
     from include.gleaner.crawl.urls import canonicalize

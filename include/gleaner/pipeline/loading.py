@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 
@@ -20,7 +21,7 @@ from include.gleaner.embed import Embedder
 from include.gleaner.errors import EmbeddingPausedError, GleanerError
 from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
-from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit, Usage
+from include.gleaner.models import Batch, Chunk, PageChunks, Usage
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.process.records import document_from_json
@@ -48,15 +49,18 @@ def load_batch(
     fingerprint: str,
     embedder: Embedder,
     tally: BatchTally,
+    documents: LiteralString | None = None,
 ) -> None:
     """Load every page of the batch that waits for it, and count into `tally`.
 
-    Raises EmbeddingError when the model cannot be asked, and GleanerError when nothing of several pages was stored.
+    `documents` is another query for the pages than the usual one, with its columns. Raises EmbeddingError when the
+    model cannot be asked, and GleanerError when nothing of several pages was stored.
     """
     tally.start(conn)
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
-    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder.limit)
+    query = documents or queries("plan")["documents_of_batch"]
+    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query)
     tally.chunks = sum(len(page.chunks) for page in pages)
     tally.save(conn)
     vectors, refused = _vectors(conn, store, embedder, pages, tally, has_counts=chunk.encoding == DEFAULT_ENCODING)
@@ -70,9 +74,10 @@ def load_batch(
     tally.failed = len(failed)
     tally.save(conn, finished=True)
     log.info(
-        "%s: %d pages, %d chunks (%d created, %d updated, %d unchanged, %d deleted), %d vectors asked for, %d reused",
+        "%s: %d pages, %d chunks (%d created, %d updated, %d unchanged, %d deleted; %d pages refused as stale), "
+        "%d vectors asked for, %d reused",
         batch.label, tally.pages, tally.chunks, tally.stored.created, tally.stored.updated, tally.stored.unchanged,
-        tally.stored.deleted, tally.embedded, tally.reused,
+        tally.stored.deleted, tally.stored.stale_pages, tally.embedded, tally.reused,
     )  # fmt: skip
     if len(failed) > 1 and len(failed) >= tally.pages:
         raise GleanerError(f"none of {len(failed)} pages could be loaded; dead_letter has the reasons")
@@ -84,12 +89,14 @@ def _chunked_pages(
     source_id: uuid.UUID,
     batch: Batch,
     policy: ChunkPolicy,
-    limit: TokenLimit | None,
+    embedder: Embedder,
+    query: LiteralString,
 ) -> tuple[list[_Page], set[uuid.UUID]]:
     rows = conn.execute(
-        queries("plan")["documents_of_batch"],
+        query,
         {
             "tenant_id": tally.tenant_id,
+            "model": embedder.model,
             "source_id": source_id,
             "first_page": batch.first_page,
             "last_page": batch.last_page,
@@ -99,7 +106,7 @@ def _chunked_pages(
     failed: set[uuid.UUID] = set()
     for page_id, url, generation, document, dropped in rows:
         try:
-            chunks = split(without_repeats(document_from_json(document), dropped), policy, url, limit)
+            chunks = split(without_repeats(document_from_json(document), dropped), policy, url, embedder.limit)
         except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
             log.warning("%s: could not be chunked, %s", url, type(error).__name__)
             _dead_letter(conn, tally, "load", page_id, "", type(error).__name__)
@@ -129,7 +136,7 @@ def _vectors(
     refused: dict[bytes, str] = {}
     if not wanted:
         return vectors, refused
-    with quota_of(conn, tenant_id=tally.tenant_id, holder=f"{tally.job_id}/{tally.batch_index}") as quota:
+    with quota_of(conn, tenant_id=tally.tenant_id, holder=f"{tally.job_id}/{tally.stage}/{tally.batch_index}") as quota:
         admitted = quota.admit([tokens[key] for key in wanted])
         tally.withheld = len(wanted) - admitted
         del wanted[admitted:]
@@ -185,7 +192,8 @@ def estimate_batch(
     tally.start(conn)
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)
-    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder.limit)
+    query = queries("plan")["documents_of_batch"]
+    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query)
     texts, tokens, inputs = _texts(pages)
     known = store.known_vectors(texts)
     wanted = [key for key in texts if key not in known]

@@ -577,3 +577,6 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA gleaner TO gleaner_writer;
 REVOKE INSERT, UPDATE, DELETE ON gleaner.reader_tenant, gleaner.schema_migration FROM gleaner_writer;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA gleaner FROM PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA gleaner TO gleaner_reader, gleaner_writer;
+
+CREATE INDEX tenant_knowledge_without_vector ON gleaner.tenant_knowledge (embedding_model, tenant_id, source_id)
+    WHERE embedding IS NULL OR (tldr_hash IS NOT NULL AND tldr_embedding IS NULL);

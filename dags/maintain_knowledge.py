@@ -1,0 +1,60 @@
+"""
+### maintain_knowledge
+
+Keeps the knowledge of all tenants whole between runs. Needs no parameters. Any task may be cleared or run again.
+
+| Task | Does | Pool |
+| --- | --- | --- |
+| `find` | chunks without vectors, because the endpoint failed or a quota was spent; tenants in fair turns | default |
+| `fill` | asks for the vectors, batch by batch, and loads them | `gleaner_load` |
+| `look_over` | prunes old paid vectors, builds missing indexes, checks constraint, indexes and fences | default |
+
+While the circuit breaker of the endpoint is open, `find` finds nothing and the run is green: the next one tries again.
+
+**Triage notes.** `look_over` returns the report.
+- *`look_over` is red*: the constraint is gone or an index is not valid; the error says what to type.
+- *chunks stay without vectors*: is the quota spent (`python -m include.gleaner.ops.tenants show TENANT`)? Does the log
+  of `find` say that the endpoint failed? Chunks in `dead_letter` with stage `embed` were refused for good.
+- *`pages_not_chunked` stays above 0 although no run is under way*: trigger `ingest_website` for the website again.
+- *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import dag, task
+
+from include.gleaner import pipeline, pools
+from include.gleaner.defaults import DEFAULT_ARGS
+
+BATCH_NAME = "{{ task.op_kwargs['batch']['label'] }}"
+
+
+@dag(
+    dag_id="maintain_knowledge",
+    description="Fill in missing vectors and check the knowledge of all tenants",
+    doc_md=__doc__,
+    schedule="@hourly",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
+    tags=["gleaner", "maintenance"],
+    default_args=DEFAULT_ARGS,
+)
+def maintain_knowledge():
+    @task(show_return_value_in_logs=False)
+    def find():
+        return pipeline.find_missing_vectors()
+
+    @task(pool=pools.LOAD.name, map_index_template=BATCH_NAME, show_return_value_in_logs=False)
+    def fill(batch, ti=None):
+        return pipeline.fill_vectors(batch, ti.try_number)
+
+    @task(trigger_rule="all_done")
+    def look_over():
+        return pipeline.look_over_knowledge()
+
+    fill.expand(batch=find()) >> look_over()
+
+
+maintain_knowledge()

@@ -1,0 +1,142 @@
+"""What keeps the knowledge whole between runs: missing vectors are filled in, and the table is looked over.
+
+Vectors are missing where the endpoint failed, a quota was spent, or a task died. Their pages are loaded again as they
+are: same document, same chunks, same fence. Nothing changes its state, so a kill anywhere costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any, Final
+
+import psycopg
+
+from include.gleaner.config import ChunkPolicy, EmbedPolicy, fingerprint
+from include.gleaner.embed import Embedder
+from include.gleaner.errors import EmbeddingQuotaError, KnowledgeDamagedError
+from include.gleaner.models import Batch
+from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.pipeline.connections import endpoint_name, endpoint_state
+from include.gleaner.pipeline.indexing import index_model
+from include.gleaner.pipeline.loading import load_batch
+from include.gleaner.pipeline.patience import reschedule, waited_seconds
+from include.gleaner.sql import queries
+
+log = logging.getLogger(__name__)
+
+PAGES_PER_BATCH: Final = 50
+MOST_BATCHES: Final = 40  # in one run; the next one goes on
+CONSTRAINT: Final = "UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)"
+
+
+def find_missing(conn: psycopg.Connection, policy: EmbedPolicy) -> list[tuple[str, uuid.UUID, Batch]]:
+    """(tenant, source, batch) of pages whose chunks wait for vectors, tenants in fair turns.
+
+    Empty while the circuit breaker of the endpoint is open: whoever asks now would only keep it open.
+    """
+    if not policy.is_local and (seconds := _closed_for(conn, policy)) > 0:
+        log.info("%s failed again and again: nothing is asked of it for %.0f s", endpoint_name(policy), seconds)
+        return []
+    rows = conn.execute(
+        queries("maintenance")["batches_without_vectors"],
+        {"tenant_id": None, "model": policy.model, "size": PAGES_PER_BATCH, "batches": MOST_BATCHES},
+    ).fetchall()
+    return [
+        (tenant, source, Batch(index=number, of=len(rows), first_page=first, last_page=last, pages=pages))
+        for number, (tenant, source, first, last, pages) in enumerate(rows, start=1)
+    ]
+
+
+def fill_batch(
+    conn: psycopg.Connection,
+    *,
+    tenant_id: str,
+    source_id: uuid.UUID,
+    batch: Batch,
+    policy: EmbedPolicy,
+    embedder: Embedder,
+    try_number: int,
+) -> BatchTally:
+    """Load the batch's pages again with the vectors that they lack; the counts.
+
+    A long wait for the endpoint is a reschedule. Raises like `load_batch`.
+    """
+    key = {"tenant_id": tenant_id, "source_id": source_id}
+    row = conn.execute(queries("maintenance")["newest_job"], key).fetchone()
+    if row is None:
+        raise LookupError(f"source {source_id} has pages but no crawl")
+    chunk = ChunkPolicy(**row[1])
+    tally = BatchTally(
+        tenant_id=tenant_id, job_id=row[0], stage="renew", batch_index=batch.index, try_number=try_number
+    )
+    try:
+        load_batch(
+            conn,
+            source_id=source_id,
+            batch=batch,
+            chunk=chunk,
+            fingerprint=fingerprint(chunk, policy),
+            embedder=embedder,
+            tally=tally,
+            documents=queries("maintenance")["documents_without_vectors"],
+        )
+    except EmbeddingQuotaError as error:
+        reschedule(error, waited=waited_seconds(conn, tally))
+    return tally
+
+
+def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
+    """Remove what nobody needs any more, see to the index, and check what must always be true; the report.
+
+    Raises KnowledgeDamagedError when it is not.
+    """
+    sql = queries("maintenance")
+    key = {"tenant_id": None, "model": policy.model}
+    pruned = conn.execute(sql["prune_pending"], key).rowcount
+    conn.execute(sql["prune_reservations"], key)
+    index_model(conn, policy)
+    definition = _one(conn, "constraint_definition", key)
+    chunks, tenants = conn.execute(sql["missing_vectors"], key).fetchone() or (0, 0)
+    report: dict[str, Any] = {
+        "constraint": definition,
+        "duplicates": 0 if definition == CONSTRAINT else _one(conn, "duplicate_keys", key),
+        "invalid_indexes": [name for (name,) in conn.execute(sql["invalid_indexes"], key)],
+        "disagreeing_fences": _one(conn, "disagreeing_fences", key),
+        "chunks_without_vector": chunks,
+        "tenants_without_vectors": tenants,
+        "pages_not_chunked": _one(conn, "not_chunked", key),
+        "pruned_vectors": pruned,
+    }
+    log.info("knowledge: %s", report)
+    if report["disagreeing_fences"]:
+        log.warning("%d pages have another number of chunks than their fence says", report["disagreeing_fences"])
+    if reason := _damage(report):
+        raise KnowledgeDamagedError(reason)
+    return report
+
+
+def _damage(report: dict[str, Any]) -> str | None:
+    if report["constraint"] != CONSTRAINT:
+        found = report["constraint"] or "gone"
+        return (
+            f"the constraint unique_chunk_per_source is {found}, there are {report['duplicates']} duplicate keys; "
+            f"remove them, then run: ALTER TABLE gleaner.tenant_knowledge ADD CONSTRAINT unique_chunk_per_source {CONSTRAINT}"
+        )
+    if report["invalid_indexes"]:
+        names = ", ".join(report["invalid_indexes"])
+        return f"these indexes are not valid: {names}; run REINDEX INDEX CONCURRENTLY gleaner.NAME for each"
+    return None
+
+
+def _closed_for(conn: psycopg.Connection, policy: EmbedPolicy) -> float:
+    """Seconds for which the breaker of the endpoint is open; 0 when it may be asked."""
+    return endpoint_state(conn).change(
+        endpoint_name(policy),
+        lambda state, now: state.breaker.open_until - now if state.breaker.state(now) == "open" else 0.0,
+    )
+
+
+def _one(conn: psycopg.Connection, query: str, key: dict[str, Any]) -> Any:
+    row = conn.execute(queries("maintenance")[query], key).fetchone()
+    return None if row is None else row[0]

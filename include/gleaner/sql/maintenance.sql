@@ -1,0 +1,98 @@
+-- Queries of maintain_knowledge. %(tenant_id)s is one tenant, or null for all of them.
+
+-- batches_without_vectors --
+-- Loaded pages with chunks that wait for their vectors, in batches of one source each; tenants in fair turns, so that
+-- the first batch of each tenant comes before anybody's second. What the endpoint refused for good waits for nothing.
+WITH waiting AS (
+    SELECT DISTINCT k.tenant_id, k.source_id AS page_id
+    FROM gleaner.tenant_knowledge k
+    WHERE k.embedding_model = %(model)s
+      AND (k.embedding IS NULL OR (k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL))
+      AND (%(tenant_id)s::text IS NULL OR k.tenant_id = %(tenant_id)s)
+      AND NOT EXISTS (
+            SELECT 1 FROM gleaner.dead_letter d
+            WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
+              AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL)
+), cut AS (
+    SELECT p.tenant_id, p.source_id, p.page_id,
+           (row_number() OVER (PARTITION BY p.tenant_id, p.source_id ORDER BY p.page_id) - 1) / %(size)s AS batch
+    FROM waiting w JOIN gleaner.website_page p USING (tenant_id, page_id)
+    JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
+    WHERE p.state = 'chunked'
+), batches AS (
+    SELECT tenant_id, source_id, batch, (array_agg(page_id ORDER BY page_id))[1] AS first_page,
+           (array_agg(page_id ORDER BY page_id DESC))[1] AS last_page, count(*)::int AS pages
+    FROM cut GROUP BY tenant_id, source_id, batch
+)
+SELECT tenant_id, source_id, first_page, last_page, pages FROM batches
+ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY batch, source_id), tenant_id
+LIMIT %(batches)s
+
+-- newest_job --
+-- Whose way of cutting the pages of the source were loaded by.
+SELECT job_id, conf -> 'chunk' FROM gleaner.crawl_job
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND crawled_at IS NOT NULL
+ORDER BY job_id DESC LIMIT 1
+
+-- documents_without_vectors --
+-- Documents of loaded pages with chunks that wait for their vectors.
+SELECT p.page_id, p.url, d.generation, d.document, d.dropped
+FROM gleaner.website_page p
+JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'chunked'
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND EXISTS (
+        SELECT 1 FROM gleaner.tenant_knowledge k
+        WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
+          AND (k.embedding IS NULL OR (k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL)))
+ORDER BY p.page_id
+
+-- missing_vectors --
+-- Chunks without their vectors: how many, and of how many tenants.
+SELECT count(*)::int, count(DISTINCT k.tenant_id)::int FROM gleaner.tenant_knowledge k
+WHERE k.embedding_model = %(model)s
+  AND (k.embedding IS NULL OR (k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL))
+  AND (%(tenant_id)s::text IS NULL OR k.tenant_id = %(tenant_id)s)
+
+-- not_chunked --
+-- Pages with content that are not chunked. Those of a run that is under way are among them.
+SELECT count(*)::int FROM gleaner.website_page p
+WHERE p.state IN ('fetched', 'completed') AND (%(tenant_id)s::text IS NULL OR p.tenant_id = %(tenant_id)s)
+
+-- constraint_definition --
+SELECT pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conname = 'unique_chunk_per_source' AND conrelid = to_regclass('gleaner.' || 'tenant_knowledge') AND convalidated
+
+-- duplicate_keys --
+-- Only looked for when the constraint is gone: with it there can be none.
+SELECT count(*)::int FROM (
+    SELECT 1 FROM gleaner.tenant_knowledge k
+    WHERE %(tenant_id)s::text IS NULL OR k.tenant_id = %(tenant_id)s
+    GROUP BY tenant_id, source_id, chunk_type, chunk_index, embedding_model HAVING count(*) > 1) AS doubled
+
+-- invalid_indexes --
+SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'gleaner' AND NOT i.indisvalid
+  AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index b WHERE b.index_relid = c.oid)
+ORDER BY c.relname
+
+-- disagreeing_fences --
+-- Pages whose fence says another number of chunks than there are.
+SELECT count(*)::int FROM (
+    SELECT tenant_id, source_id, embedding_model, sum(fence)::int AS fence, sum(there)::int AS there FROM (
+        SELECT tenant_id, source_id, embedding_model, chunk_count AS fence, 0 AS there FROM gleaner.knowledge_generation
+        UNION ALL
+        SELECT tenant_id, source_id, embedding_model, 0, 1 FROM gleaner.tenant_knowledge) AS both_sides
+    WHERE %(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s
+    GROUP BY tenant_id, source_id, embedding_model) AS pages
+WHERE fence <> there
+
+-- prune_pending --
+-- Paid vectors that no load came to fetch: their pages changed meanwhile.
+DELETE FROM gleaner.pending_embedding
+WHERE created_at < now() - interval '14 days' AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+
+-- prune_reservations --
+DELETE FROM gleaner.token_reservation
+WHERE held_until < now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)

@@ -1,0 +1,1 @@
+DROP INDEX gleaner.tenant_knowledge_without_vector;
