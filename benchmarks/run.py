@@ -1,6 +1,6 @@
 """Measures what Gleaner promises, for real, and prints a table. Nothing of it touches the project's own data.
 
-python -m benchmarks.run [start] [sample] [pages] [speed] [pace] [memory] [stages]        all of them without a name
+python -m benchmarks.run [NAME ...]      start, sample, pages, stages, speed, pace, memory, search, peers; or all
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import crawl, stages
+from benchmarks import crawl, search, side_by_side, stages
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
 from tests.support.debian_docs import fetch_docs
@@ -52,6 +52,8 @@ def main(names: list[str]) -> int:
         "speed": crawl.speed,
         "pace": crawl.pace,
         "memory": crawl.memory,
+        "search": search.index,
+        "peers": side_by_side.side_by_side,
     }
     unknown = sorted(set(names) - set(known))
     if unknown:

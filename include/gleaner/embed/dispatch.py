@@ -79,8 +79,9 @@ class Dispatch:
             self._launch()
             self._collect()
             while self._ready:
+                answer = self._ready.popleft()
                 self._launch()  # the endpoint works while the caller stores
-                yield self._ready.popleft()
+                yield answer
         if self._failure is not None:
             raise self._failure
 
@@ -89,7 +90,8 @@ class Dispatch:
         if now < max(self._pacing.resume_at, self._gate_opens_at):
             return
         for _ in range(len(self._waiting)):
-            if len(self._under_way) >= self._pacing.limit:
+            # Answers that the caller has not stored yet would be paid for again after a kill: they count as under way.
+            if len(self._under_way) + len(self._ready) >= self._pacing.limit:
                 return
             attempt = self._waiting.popleft()
             if attempt.not_before > now:

@@ -54,7 +54,7 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, folder: Path, processes: ProcessGroup, *, settings: Mapping[str, str] | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._data = folder / "data"
         self._log = folder / "postgres.log"
         self._processes = processes
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
 
         Raises SetupError with what to do: a full disk, a folder that cannot be used, a server that does not start.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.is_new:
             self._init()
         self._end_orphan()
@@ -88,7 +88,7 @@ class EmbeddedPostgres:
             ):
                 raise SetupError(self._explain(said))
             time.sleep(0.5)
-        (self._folder / "port").write_text(str(self.port), "ascii")
+        (self.folder / "port").write_text(str(self.port), "ascii")
 
     def stop(self) -> None:
         """Shut the server down; connections are cut, nothing committed is lost."""
@@ -103,7 +103,7 @@ class EmbeddedPostgres:
     @property
     def password(self) -> str:
         """The generated password of the user `gleaner`."""
-        return (self._folder / "password").read_text("ascii").strip()
+        return (self.folder / "password").read_text("ascii").strip()
 
     def create_database(self, name: str, *, template: str = "template1") -> bool:
         """Create the database unless it is there; whether it had to be made."""
@@ -122,10 +122,10 @@ class EmbeddedPostgres:
 
     def _init(self) -> None:
         """initdb beside the final place, then rename: a kill in the middle leaves no half-made folder behind."""
-        unfinished = self._folder / "data.unfinished"
+        unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(self._data, ignore_errors=True)  # without PG_VERSION it is no data
-        password_file = self._folder / "password"
+        password_file = self.folder / "password"
         password_file.unlink(missing_ok=True)
         descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -195,7 +195,7 @@ class EmbeddedPostgres:
     def _free_port(self) -> int:
         """The port of last time if it is free, so that saved connections go on working; else any."""
         with contextlib.suppress(OSError, ValueError):
-            last = int((self._folder / "port").read_text("ascii"))
+            last = int((self.folder / "port").read_text("ascii"))
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((HOST, last))
@@ -234,9 +234,9 @@ class EmbeddedPostgres:
 
     def _explain(self, said: str) -> str:
         if any(sign in said for sign in _FULL):
-            return f"the disk that holds {self._folder.name}/ is full; free some space and start again"
+            return f"the disk that holds {self.folder.name}/ is full; free some space and start again"
         if "Permission denied" in said:
-            return f"the folder {self._folder} cannot be used by this user; own it, or move the project to one you own"
+            return f"the folder {self.folder} cannot be used by this user; own it, or move the project to one you own"
         if "incompatible" in said:
             return "the data was made by another Postgres version; `make clean` removes it"
         last = [line for line in said.splitlines() if line.strip()][-1:]

@@ -121,7 +121,8 @@ def _damage(report: dict[str, Any]) -> str | None:
         found = report["constraint"] or "gone"
         return (
             f"the constraint unique_chunk_per_source is {found}, there are {report['duplicates']} duplicate keys; "
-            f"remove them, then run: ALTER TABLE gleaner.tenant_knowledge ADD CONSTRAINT unique_chunk_per_source {CONSTRAINT}"
+            f"remove them, then run: ALTER TABLE gleaner.tenant_knowledge ADD CONSTRAINT "
+            f"unique_chunk_per_source {CONSTRAINT}"
         )
     if report["invalid_indexes"]:
         names = ", ".join(report["invalid_indexes"])
