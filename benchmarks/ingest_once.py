@@ -2,7 +2,8 @@
 
 python -m benchmarks.ingest_once URL RUN_ID MAX_PAGES PROCESSES
 
-Batches are worked on by forked processes, as LocalExecutor's slots do. The connections come from the environment.
+Batches are worked on by forked processes, as many as a pool has slots. Modules and models are loaded once, before the
+fork: what each task of Airflow costs by itself is measured elsewhere (`pages`). Connections are in the environment.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import multiprocessing
 import resource
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -20,18 +22,14 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.gleaner import pipeline
-from include.gleaner.chunk.encodings import encoding
 
 CONTEXT = multiprocessing.get_context("fork")
 
 
 def main(url: str, run_id: str, max_pages: str, processes: str) -> None:
     """Ingest and print."""
-    import include.gleaner.pipeline.loading
-    import include.gleaner.pipeline.processing  # noqa: F401 - before the fork, as a worker's parent has them
-
     logging.disable(logging.INFO)
-    encoding("cl100k_base")
+    _warm_up()
     params = {
         "tenant": "bench", "url": url, "delay_seconds": 0.0, "max_pages": int(max_pages), "max_depth": 100,
         "max_delete_share": 1.0,
@@ -66,6 +64,25 @@ def main(url: str, run_id: str, max_pages: str, processes: str) -> None:
     told["seconds"] = sum(stage["seconds"] for stage in told["stages"].values())
     told["cpu"] = sum(stage["cpu"] for stage in told["stages"].values())
     print("RESULT" + json.dumps(told))
+
+
+def _warm_up() -> None:
+    import include.gleaner.embed.client
+    import include.gleaner.pipeline.loading
+    import include.gleaner.pipeline.processing  # noqa: F401
+    from include.gleaner.chunk.splitter import split
+    from include.gleaner.config import ChunkPolicy
+    from include.gleaner.models import Document, Snapshot
+    from include.gleaner.process.document import read_document
+
+    body = f"<title>A page</title><main><h1>A page</h1>{'<p>It says a few words about a garden.</p>' * 20}</main>"
+    page = read_document(
+        Snapshot(
+            page_id=uuid.UUID(int=0), url="https://example.com/", generation=0, body=body.encode(), content_type=""
+        )
+    )
+    assert isinstance(page, Document)
+    split(page, ChunkPolicy(), "")
 
 
 def _one(task: Callable[..., Any], params: dict[str, Any], run_id: str, batch: dict[str, Any]) -> int:

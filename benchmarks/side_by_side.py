@@ -62,7 +62,6 @@ class _Bench:
     site_url: str
     endpoint: int  # its port
     postgres: EmbeddedPostgres
-    python: str  # of the peers
 
     def pages(self) -> list[str]:
         return sorted(
@@ -100,7 +99,9 @@ class _Bench:
             **stats,
         )
 
-    def gleaner(self, database: str, run_id: str, max_pages: int = 10_000, **config: int) -> _Run:
+    def gleaner(
+        self, database: str, run_id: str, *, start: str = "all-pages.html", max_pages: int = 10_000, **config: int
+    ) -> _Run:
         parts = conninfo_to_dict(self.postgres.dsn(database))
         connections = {
             "AIRFLOW_CONN_GLEANER_POSTGRES": {
@@ -117,12 +118,13 @@ class _Bench:
             "GLEANER_LOCAL_HOSTS": self.site_url.split("/")[2], "AIRFLOW_HOME": str(self.folder / "airflow"),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
         }  # fmt: skip
-        command = [sys.executable, "-m", "benchmarks.ingest_once", f"{self.site_url}all-pages.html", run_id]
+        command = [sys.executable, "-m", "benchmarks.ingest_once", f"{self.site_url}{start}", run_id]
         return self.run([*command, str(max_pages), str(PROCESSES)], environment, **config)
 
     def peer(self, script: str, **config: int) -> _Run:
         parts = conninfo_to_dict(self.postgres.dsn("peers"))
-        tokens = next(Path(self.python).parents[1].rglob("_static/tiktoken_cache"))
+        python = _peers_python()
+        tokens = next(Path(python).parents[1].rglob("_static/tiktoken_cache"))
         environment = {
             "DSN": f"postgresql+psycopg://gleaner:{parts['password']}@127.0.0.1:{parts['port']}/peers",
             "DSN_HOST": "127.0.0.1", "DSN_PORT": str(parts["port"]), "DSN_PASSWORD": str(parts["password"]),
@@ -130,7 +132,7 @@ class _Bench:
             "DOCSTORE": str(self.folder / "docstore.json"), "OPENAI_API_KEY": "x",
         }  # fmt: skip
         urls = "\n".join(self.site_url + page for page in self.pages())
-        command = ["/usr/bin/env", self.python, str(ROOT / "benchmarks/peers" / script)]
+        command = [python, str(ROOT / "benchmarks/peers" / script)]
         return self.run(command, environment, urls, **config)
 
     def new_database(self, name: str) -> None:
@@ -143,10 +145,38 @@ class _Bench:
 
 def side_by_side() -> Iterator[Row]:
     """Cold, the same again, one per cent changed and one deleted, and an endpoint that says 429 in the middle."""
+    yield from _compare(_PEERS)
+
+
+def alone() -> Iterator[Row]:
+    """The same for Gleaner only, which takes two minutes."""
+    yield from _compare({})
+
+
+def volume() -> Iterator[Row]:
+    """Memory of the processes that crawl, process and load 2,000 and 20,000 pages, made as they are asked for."""
+    peaks: dict[int, _Run] = {}
+    for pages in (2_000, 20_000):
+        with _ready(["-m", "benchmarks.site_server", str(pages), "8", "20"]) as bench:
+            bench.new_database("gleaner_bench")
+            peaks[pages] = bench.gleaner("gleaner_bench", "cold", start="", max_pages=pages)
+    for pages, run in peaks.items():
+        told = run.told
+        yield (
+            f"Peak memory of a task, {told['pages']} pages, {told['work']['chunks']} chunks",
+            f"{run.peak_mb:.0f} MB ({run.seconds:.0f} s)",
+            "≤ 250 MB",
+            run.peak_mb <= 250 and told["pages"] >= 0.99 * pages,
+        )
+    more = peaks[20_000].peak_mb - peaks[2_000].peak_mb
+    yield "Ten times the pages need", f"{more:+.0f} MB", "≤ 25 MB more", more <= 25
+
+
+def _compare(peers: Mapping[str, str]) -> Iterator[Row]:
     with _ready() as bench:
         pages = len(bench.pages())
         assert pages >= LEAST_PAGES
-        runs = {"Gleaner": _gleaner(bench), **{name: _peer(bench, script) for name, script in _PEERS.items()}}
+        runs = {"Gleaner": _gleaner(bench), **{name: _peer(bench, script) for name, script in peers.items()}}
     for name, cases in runs.items():
         own = name == "Gleaner"
         cold, again, changed, limited, after = (cases[case] for case in _CASES)
@@ -226,18 +256,19 @@ def _peer(bench: _Bench, script: str) -> dict[str, _Run]:
 
 
 @contextmanager
-def _ready() -> Iterator[_Bench]:
-    python = _peers_python()
+def _ready(server_of_pages: list[str] | None = None) -> Iterator[_Bench]:
+    """Postgres, the endpoint and a web server: of the documentation, unless another is named."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as cleanup:
         folder = Path(name)
         site = folder / "site"
-        _make_site(folder, site)
+        if server_of_pages is None:
+            _make_site(folder, site)
         server, processes = standalone(folder / "postgres", settings={"fsync": "off", "shared_buffers": "512MB"})
         cleanup.callback(processes.close)
         server.start()
         ports = []
         for command in (
-            ["-m", "benchmarks.file_server", str(site)],
+            server_of_pages or ["-m", "benchmarks.file_server", str(site)],
             ["-m", "benchmarks.endpoint"],
         ):
             child = subprocess.Popen(
@@ -250,7 +281,6 @@ def _ready() -> Iterator[_Bench]:
             ports.append(int(child.stdout.readline()))
         yield _Bench(
             folder=folder, site=site, site_url=f"http://127.0.0.1:{ports[0]}/", endpoint=ports[1], postgres=server,
-            python=python,
         )  # fmt: skip
 
 

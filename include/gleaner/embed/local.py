@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from include.gleaner.config import EmbedPolicy
+from include.gleaner.config import LOCAL_DIMENSIONS, LOCAL_MODEL, EmbedPolicy
 from include.gleaner.embed.artifacts import cached
 from include.gleaner.embed.local_graph import BUILDER_VERSION, build_graph
 from include.gleaner.embed.tokenizer import Tokenizer, build_vocabulary
@@ -27,8 +27,8 @@ from include.gleaner.errors import SetupError
 from include.gleaner.models import EmbeddedBatch, TokenLimit
 from include.gleaner.text import strip_binary
 
-MODEL: Final = "multilingual-e5-small"
-DIMENSIONS: Final = 384
+MODEL: Final = LOCAL_MODEL
+DIMENSIONS: Final = LOCAL_DIMENSIONS
 TEXTS_PER_BATCH: Final = 32  # about a second of work: what is lost when the task is killed
 
 Role = Literal["query", "passage"]  # the model was trained with these words in front of a text

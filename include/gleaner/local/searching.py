@@ -8,7 +8,7 @@ from typing import Final
 
 import psycopg
 
-from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy
+from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy, local_policy
 from include.gleaner.errors import SetupError
 from include.gleaner.local.console import say
 from include.gleaner.local.stack import knowledge
@@ -62,7 +62,7 @@ def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
 def embedding_here() -> tuple[EmbedPolicy, str | None]:
     """The model of the tasks: the local one, unless the environment names an endpoint."""
     if f"AIRFLOW_CONN_{OPENAI_CONN_ID.upper()}" not in os.environ:
-        return EmbedPolicy(), None
+        return local_policy(os.environ), None
     from include.gleaner.pipeline.connections import embedding
 
     return embedding()

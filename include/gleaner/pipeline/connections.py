@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy
+from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy, local_policy
 from include.gleaner.errors import ConnectionMissingError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
     """
     connection = _connection(OPENAI_CONN_ID)
     if connection is None:
-        return EmbedPolicy(price=0.0), None
+        return local_policy(os.environ), None
     extra = connection.extra_dejson
     model = str(extra.get("model", DEFAULT_OPENAI_MODEL))
     dimensions = extra.get("dimensions", DIMENSIONS.get(model))
