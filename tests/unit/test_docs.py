@@ -22,6 +22,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "benchmarks/README.md",
     "docs/crawl.md",
+    "docs/knowledge.md",
     "docs/pages.md",
     "include/gleaner/process/block_model.md",
 ]
@@ -76,6 +77,6 @@ def test_the_repository_names_no_machine() -> None:
     for path in ROOT.rglob("*"):
         inside = path.relative_to(ROOT)
         if path.suffix in {".py", ".md", ".sql", ".txt", ".in", ".toml", ".html"} and inside.parts[0] not in {
-            ".venv", ".gleaner", "tests",
+            ".venv", ".venv-peers", ".gleaner", "tests",
         }:  # fmt: skip
             assert not wrong.search(path.read_text("utf-8")), inside
