@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from importlib.resources import files
 from typing import Any
 
@@ -232,3 +233,26 @@ def test_an_unchanged_real_site_costs_nothing(
     assert gleaner.rows(KNOWLEDGE, "debian") == before
     assert endpoint.stats().calls == calls
     assert handbook.unchanged - answered >= 250
+
+
+def test_missing_vectors_are_filled_in_by_maintenance(gleaner: Gleaner, first: Run) -> None:
+    assert first.state == "success"
+    missing = "SELECT count(*) FROM gleaner.tenant_knowledge WHERE tenant_id = 'sample' AND embedding IS NULL"
+    with gleaner.connect() as conn:
+        conn.execute(
+            "UPDATE gleaner.tenant_knowledge SET embedding = NULL, content_hash = ''"
+            " WHERE tenant_id = 'sample' AND full_text LIKE '%%sensor%%'"
+        )
+        conn.execute("UPDATE gleaner.knowledge_generation SET set_hash = '' WHERE tenant_id = 'sample'")
+    ((before,),) = gleaner.rows(missing)
+    assert before > 0
+    gleaner.stack.airflow.wait(lambda: gleaner.api.has_dag("maintain_knowledge"), "the DAG")
+    gleaner.api.unpause("maintain_knowledge")
+    run_id = gleaner.api.trigger("maintain_knowledge", {})
+    deadline = time.monotonic() + 180
+    while (state := gleaner.api.dag_run("maintain_knowledge", run_id)["state"]) not in ("success", "failed"):
+        gleaner.stack.airflow.check()
+        assert time.monotonic() < deadline, state
+        time.sleep(0.3)
+    assert state == "success"
+    assert gleaner.rows(missing) == [(0,)]
