@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,34 @@ def test_up_and_down_leave_nothing_behind(empty_dsn: str) -> None:
     assert "gleaner" not in before
     assert migrate(empty_dsn) == ALL
     assert dump(empty_dsn) == full
+
+
+def test_the_owner_of_the_database_needs_no_more_than_the_extension(
+    postgres: EmbeddedPostgres, empty_dsn: str, knowledge_dsn: str
+) -> None:
+    """Not a superuser, as on hosted servers: each migration in a session of its own, as upgrades come."""
+    name, password = f"owner_{secrets.token_hex(4)}", secrets.token_hex(8)
+    database = psycopg.conninfo.conninfo_to_dict(empty_dsn)["dbname"]
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute("CREATE EXTENSION vector WITH SCHEMA public")
+        conn.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{password}'".encode())
+        conn.execute(f"ALTER DATABASE {database} OWNER TO {name}".encode())
+    try:
+        dsn = psycopg.conninfo.make_conninfo(empty_dsn, user=name, password=password)
+        assert migrate(dsn) == ALL
+        for version in range(len(ALL) - 1, -1, -1):
+            assert rollback(dsn, version) == [ALL[version]]
+        for label, migration in zip(ALL, migrations(), strict=True):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("include.gleaner.ops.migrate.migrations", lambda only=migration: (only,))
+                assert migrate(dsn) == [label]
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            check_schema(conn)
+            assert conn.execute("SELECT * FROM gleaner.search('acme', 'x', '[1]', 5)").fetchall() == []
+    finally:
+        postgres.drop_database(str(database))
+        with psycopg.connect(knowledge_dsn, autocommit=True) as conn:
+            conn.execute(f"DROP ROLE {name}".encode())
 
 
 def test_several_runners_at_once_apply_each_migration_once(empty_dsn: str) -> None:

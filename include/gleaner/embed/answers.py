@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+_ROWS_AT_ONCE = 256
+
 
 class UnusableAnswerError(ValueError):
     """The body is not the embeddings that were asked for; the message quotes nothing of it."""
@@ -89,12 +91,17 @@ def _vector(value: object) -> Floats:
 
 
 def _normalised(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    wide = vectors.astype(np.float64)  # the squares of large float32 values overflow
-    with np.errstate(invalid="ignore", over="ignore"):
-        norms = np.linalg.norm(wide, axis=1)
-    usable = np.isfinite(norms) & (norms > 1e-12)
-    norms[~usable] = 1.0
-    return (wide / norms[:, np.newaxis]).astype(np.float32), usable
+    """The vectors with norm 1, changed in place: some at a time, because an answer may have two thousand."""
+    usable = np.empty(len(vectors), np.bool_)
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        wide = vectors[part].astype(np.float64)  # the squares of large float32 values overflow
+        with np.errstate(invalid="ignore", over="ignore"):
+            norms = np.linalg.norm(wide, axis=1)
+        usable[part] = np.isfinite(norms) & (norms > 1e-12)
+        norms[~usable[part]] = 1.0
+        vectors[part] = wide / norms[:, np.newaxis]
+    return vectors, usable
 
 
 def _tokens(data: dict[str, Any]) -> int | None:

@@ -403,6 +403,9 @@ END $$;
 COMMENT ON FUNCTION gleaner.search_words IS
     'The words of a query with what they weigh (the logarithm of how rare they are, by the statistics of the planner). Common ones do not look for chunks, but count in those that others found.';
 
+-- Loads pgvector, without which nobody but a superuser may name its settings.
+DO $$ BEGIN PERFORM '[1]'::vector; END $$;
+
 CREATE FUNCTION gleaner.search(
     tenant text, query text, query_vector vector, k integer DEFAULT 10, language text DEFAULT NULL, model text DEFAULT NULL
 ) RETURNS TABLE (
