@@ -1,6 +1,8 @@
 """Measures what Gleaner promises, for real, and prints a table. Nothing of it touches the project's own data.
 
-python -m benchmarks.run [NAME ...]      start, sample, pages, stages, speed, pace, memory, search, costs, volume, peers
+python -m benchmarks.run [NAME ...]
+
+Names: start, sample, pages, stages, model, speed, pace, memory, search, costs, volume, peers. Without: all but costs.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def main(names: list[str]) -> int:
         "sample": sample,
         "pages": pages,
         "stages": stages.stages,
+        "model": stages.local_model,
         "speed": crawl.speed,
         "pace": crawl.pace,
         "memory": crawl.memory,

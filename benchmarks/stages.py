@@ -28,6 +28,7 @@ DATA = Path(os.environ.get("GLEANER_TEST_DATA") or ROOT.parent / "shared" / "dat
 PAGE_BYTES = 27_000  # median of the pages
 ROUNDS = 3
 BATCH = 50
+TEXTS, LEAST_TEXTS = 60, 15
 LEAST_PAGES, LEAST_TOKENS, MOST_MB = 100, 1_000_000, 250
 
 
@@ -52,6 +53,29 @@ def stages() -> Iterator[Row]:
     yield "Chunk", f"{speed / 1e6:.2f} M tokens/CPU-s", f"≥ {LEAST_TOKENS / 1e6:.0f} M", speed >= LEAST_TOKENS
     peak = _peak_of_a_batch(bodies[:BATCH])
     yield f"Peak memory of a process that reads {BATCH} pages", f"{peak:.0f} MB", f"≤ {MOST_MB} MB", peak <= MOST_MB
+
+
+def local_model() -> Iterator[Row]:
+    """Texts of about 300 tokens that the local model embeds on one thread."""
+    from include.gleaner.config import EmbedPolicy
+    from include.gleaner.embed.local import LocalEmbedder
+
+    embedder = LocalEmbedder(EmbedPolicy(), threads=1)
+    limit = embedder.limit
+    documents = [page for body in _bodies() if isinstance(page := _read(body), Document)]
+    found = {
+        chunk.embedded_text: tokens
+        for page in documents
+        for chunk in split(page, ChunkPolicy(), "", limit)
+        if 250 <= (tokens := limit.count(chunk.embedded_text)) <= 350
+    }
+    texts = list(found)[:TEXTS]
+    mean = sum(found[text] for text in texts) / len(texts)
+    rate = len(texts) / median(_cpu(lambda: [list(embedder.embed(texts))]) for _ in range(ROUNDS))
+    yield (
+        f"Local model, {len(texts)} texts of {mean:.0f} tokens in the mean, one thread",
+        f"{rate:.1f} texts/CPU-s", f"≥ {LEAST_TEXTS}", rate >= LEAST_TEXTS,
+    )  # fmt: skip
 
 
 def _read(body: bytes) -> Document | NotContent:
