@@ -137,9 +137,9 @@ class KnowledgeStore:
     def _replace_in_transaction(self, sets: list[PageRows]) -> LoadOutcome:
         with self._conn.cursor() as cursor:
             there = self._loaded_sets(cursor, sets)
-            same = [item for item in sets if there.get(item.page.page_id) == item.identity]
-            todo = [item for item in sets if there.get(item.page.page_id) != item.identity]
-            unchanged = sum(len(item.rows) for item in same)
+            same = [item for item in sets if there.get(item.page.page_id) == (item.identity, len(item.rows))]
+            todo = [item for item in sets if there.get(item.page.page_id) != (item.identity, len(item.rows))]
+            unchanged = sum(there[item.page.page_id][1] for item in same)
             if not todo:
                 return LoadOutcome(
                     counts=LoadCounts(unchanged=unchanged),
@@ -157,17 +157,18 @@ class KnowledgeStore:
             created = [bool(row[0]) for row in cursor]
             cursor.execute(self._sql["delete_tail"], key)
             deleted = cursor.rowcount
+            cursor.execute(self._sql["stored_rows"], key)
+            stored = (cursor.fetchone() or (0,))[0]
             current = [item for item in todo if item.page.page_id in passed]
             cursor.execute(
                 self._sql["drop_pending"],
                 {**self._key, "hashes": sorted({h for item in current for row in item.rows for h in row.hashes})},
             )
-        rows = sum(len(item.rows) for item in current)
         return LoadOutcome(
             counts=LoadCounts(
                 created=sum(created),
                 updated=len(created) - sum(created),
-                unchanged=unchanged + rows - len(created),
+                unchanged=unchanged + stored - len(created),
                 deleted=deleted,
                 stale_pages=len(todo) - len(current),
             ),
@@ -178,9 +179,12 @@ class KnowledgeStore:
 
     def _loaded_sets(
         self, cursor: psycopg.Cursor[Any], sets: Sequence[PageRows]
-    ) -> dict[uuid.UUID, tuple[int, str, bytes]]:
+    ) -> dict[uuid.UUID, tuple[tuple[int, str, bytes], int]]:
+        """Identity and number of rows of what is loaded, by page."""
         cursor.execute(self._sql["loaded_sets"], {**self._key, "page_ids": [item.page.page_id for item in sets]})
-        return {page_id: (generation, mark, bytes(digest)) for page_id, generation, mark, digest in cursor}
+        return {
+            page_id: ((generation, mark, bytes(digest)), rows) for page_id, generation, mark, digest, rows in cursor
+        }
 
     def _pass_fence(self, cursor: psycopg.Cursor[Any], sets: Sequence[PageRows]) -> set[uuid.UUID]:
         cursor.execute(

@@ -43,6 +43,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         (
             f"{work['created']} chunks created, {work['updated']} updated, "
             f"{work['unchanged']} unchanged, {work['deleted']} deleted"
+            + (f"; {work['stale_pages']} pages refused as stale" if work.get("stale_pages") else "")
         ),
     )
     yield (

@@ -29,9 +29,12 @@ COPY gleaner_staging (
 ) FROM STDIN (FORMAT BINARY)
 
 -- loaded_sets --
--- What is loaded of these pages: the probe that lets an identical reload write nothing.
-SELECT source_id, generation, fingerprint, set_hash
-FROM gleaner.knowledge_generation
+-- What is loaded of these pages: the probe that lets an identical reload write nothing. Rows are counted, so that what
+-- somebody removed behind the fence's back is written again.
+SELECT source_id, generation, fingerprint, set_hash,
+       (SELECT count(*)::int FROM gleaner.tenant_knowledge k
+        WHERE k.tenant_id = g.tenant_id AND k.source_id = g.source_id AND k.embedding_model = g.embedding_model)
+FROM gleaner.knowledge_generation g
 WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = ANY(%(page_ids)s)
 
 -- pass_fence --
@@ -83,7 +86,7 @@ WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.source
 
 -- stored_rows --
 -- What is there now, as the database says.
-SELECT count(*) FROM gleaner.tenant_knowledge
+SELECT count(*)::int FROM gleaner.tenant_knowledge
 WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = ANY(%(page_ids)s)
 
 -- known_vectors --
