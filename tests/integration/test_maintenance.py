@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.gleaner import pipeline
 from include.gleaner.errors import KnowledgeDamagedError
@@ -121,6 +122,50 @@ def test_a_tenant_with_much_does_not_hold_up_one_with_little(tenant: Tenant, mon
     maintain()
     assert missing(tenant) == 0
     assert tenant.endpoint.stats().inputs <= 12 + 2  # equal start pages of two tenants are paid by each
+
+
+def test_a_spent_quota_takes_nobody_s_turn(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintaining, "MOST_BATCHES", 1)
+    without_vectors(tenant)
+    tenant.name = "zeta"
+    without_vectors(tenant, ("apples",))
+    end_of_pause(tenant)
+    tenant.conn.execute("UPDATE gleaner.tenant SET monthly_token_quota = 0 WHERE tenant_id = 'acme'")
+    assert [batch["tenant"] for batch in maintain()] == ["zeta"]
+    assert missing(tenant) == 5
+
+
+def test_a_refused_page_between_others_is_not_asked_again(tenant: Tenant) -> None:
+    without_vectors(tenant)
+    end_of_pause(tenant)
+    pages = tenant.rows("SELECT source_id, chunk_type, chunk_index FROM gleaner.tenant_knowledge ORDER BY source_id")
+    page, kind, index = pages[2]
+    tenant.conn.execute(
+        "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, item, reason)"
+        " VALUES ('acme', 'embed', %s, %s, 'too long')",
+        (page, f"{kind}/{index}"),
+    )
+    inputs = tenant.endpoint.stats().inputs
+    maintain()
+    assert tenant.endpoint.stats().inputs - inputs == 4
+    assert tenant.rows("SELECT source_id FROM gleaner.tenant_knowledge WHERE embedding IS NULL") == [(page,)]
+
+
+def test_each_maintenance_counts_and_waits_from_its_own_beginning(tenant: Tenant) -> None:
+    without_vectors(tenant)
+    end_of_pause(tenant)
+    maintain()
+    tenant.conn.execute(
+        "UPDATE gleaner.batch_report SET started_at = now() - interval '25 hours' WHERE stage = 'renew'"
+    )
+    tenant.conn.execute("UPDATE gleaner.tenant_knowledge SET embedding = NULL, content_hash = ''")
+    tenant.conn.execute("UPDATE gleaner.knowledge_generation SET set_hash = ''")
+    tenant.endpoint.configure(rate_limit_first=1000, retry_after="600")
+    (batch,) = pipeline.find_missing_vectors()
+    with pytest.raises(AirflowRescheduleException):
+        pipeline.fill_vectors(batch, 1)
+    tenant.endpoint.configure(rate_limit_first=0)
+    assert pipeline.fill_vectors(batch, 1)["embedded"] == 5
 
 
 def test_a_page_that_waits_to_be_loaded_is_left_to_its_run(tenant: Tenant) -> None:

@@ -2,7 +2,8 @@
 
 -- batches_without_vectors --
 -- Loaded pages with chunks that wait for their vectors, in batches of one source each; tenants in fair turns, so that
--- the first batch of each tenant comes before anybody's second. What the endpoint refused for good waits for nothing.
+-- the first batch of each tenant comes before anybody's second. What the endpoint refused for good waits for nothing, and who
+-- has spent the month's quota takes nobody's turn.
 WITH waiting AS (
     SELECT DISTINCT k.tenant_id, k.source_id AS page_id
     FROM gleaner.tenant_knowledge k
@@ -13,6 +14,11 @@ WITH waiting AS (
             SELECT 1 FROM gleaner.dead_letter d
             WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
               AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL)
+      AND NOT EXISTS (
+            SELECT 1 FROM gleaner.tenant t
+            WHERE t.tenant_id = k.tenant_id AND t.monthly_token_quota <= (
+                SELECT coalesce(sum(u.tokens), 0) FROM gleaner.embedding_usage u
+                WHERE u.tenant_id = t.tenant_id AND u.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date))
 ), cut AS (
     SELECT p.tenant_id, p.source_id, p.page_id,
            (row_number() OVER (PARTITION BY p.tenant_id, p.source_id ORDER BY p.page_id) - 1) / %(size)s AS batch
@@ -44,7 +50,11 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
   AND EXISTS (
         SELECT 1 FROM gleaner.tenant_knowledge k
         WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
-          AND (k.embedding IS NULL OR (k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL)))
+          AND (k.embedding IS NULL OR (k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL))
+          AND NOT EXISTS (
+                SELECT 1 FROM gleaner.dead_letter d
+                WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
+                  AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL))
 ORDER BY p.page_id
 
 -- missing_vectors --

@@ -185,9 +185,15 @@ WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(gen
   AND state IN ('fetched', 'failed')
 
 -- start_batch --
-INSERT INTO gleaner.batch_report (tenant_id, job_id, stage, batch_index, try_number)
+-- Goes on with the row of the same try. Maintenance has one row for each batch of a job: it begins anew every time.
+INSERT INTO gleaner.batch_report AS r (tenant_id, job_id, stage, batch_index, try_number)
 VALUES (%(tenant_id)s, %(job_id)s, %(stage)s, %(batch_index)s, %(try_number)s)
-ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO UPDATE SET finished_at = NULL
+ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO UPDATE
+SET finished_at = NULL,
+    started_at = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN clock_timestamp() ELSE r.started_at END,
+    embedded = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.embedded END,
+    requests = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.requests END,
+    tokens = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.tokens END
 RETURNING embedded, requests, tokens
 
 -- batch_age --
