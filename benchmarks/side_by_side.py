@@ -217,9 +217,9 @@ def _compare(peers: Mapping[str, str]) -> Iterator[Row]:
         twice = total - cold.inputs
         yield (
             f"{name}: 429 midway, then again",
-            f"{limited.inputs} + {after.inputs} inputs: {max(0, twice)} paid twice",
+            f"{limited.inputs} + {after.inputs} inputs, {limited.limited} refused: {max(0, twice)} paid twice",
             "0 twice" if own else "",
-            not own or twice <= 0,
+            not own or (twice == 0 and limited.limited > 0 and limited.told["rescheduled"] > 0),
         )
 
 

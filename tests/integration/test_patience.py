@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.gleaner import pipeline
 from include.gleaner.config import EmbedPolicy
-from include.gleaner.errors import ConnectionMissingError, EmbeddingQuotaError
+from include.gleaner.embed.client import EndpointEmbedder
+from include.gleaner.errors import ConnectionMissingError, EmbeddingQuotaError, EmbeddingRefusedError, SetupError
 from include.gleaner.pipeline import patience
 from include.gleaner.report.run_report import lines
 from include.gleaner.shared import breaker
@@ -155,6 +156,39 @@ def test_limits_hold_over_tasks_side_by_side(tenant: Tenant, monkeypatch: pytest
     assert tenant.endpoint.stats().calls == 14
     assert time.monotonic() - began >= 3.5  # ten at once, four more at one a second
     assert pipeline.reconcile(params, "run-x")["gap"]["chunks_without_vector"] == 0
+
+
+def test_a_model_that_cannot_be_loaded_is_no_matter_of_single_pages(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant.site.routes = website(*NAMES)
+    params, (batch,) = prepared(tenant)
+
+    def broken(_: EndpointEmbedder) -> None:
+        raise SetupError("the model is not installed")
+
+    monkeypatch.setattr(EndpointEmbedder, "limit", property(broken))
+    with pytest.raises(SetupError, match="not installed"):
+        pipeline.load_chunks(params, "run-x", batch, 1)
+    assert tenant.rows("SELECT count(*) FROM gleaner.dead_letter") == [(0,)]
+
+
+def test_an_address_that_is_none_is_told_by_the_task(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant.site.routes = website(*NAMES)
+    params, (batch,) = prepared(tenant)
+    entry = {"conn_type": "generic", "host": "http://example.com:99999/v1", "password": API_KEY}
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps(entry))
+    for task in (lambda: pipeline.load_chunks(params, "run-x", batch, 1), pipeline.find_missing_vectors):
+        with pytest.raises(EmbeddingRefusedError, match="address"):
+            task()
+
+
+@pytest.mark.parametrize("db", ["one", -1, True, 1.5])
+def test_a_redis_database_that_is_none_is_told(tenant: Tenant, monkeypatch: pytest.MonkeyPatch, db: Any) -> None:
+    entry = {"conn_type": "redis", "host": "127.0.0.1", "extra": {"db": db}}
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_REDIS", json.dumps(entry))
+    with pytest.raises(ConnectionMissingError, match=r"gleaner_redis.*db"):
+        pipeline.find_missing_vectors()
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])

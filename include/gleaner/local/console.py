@@ -16,6 +16,7 @@ from rich.text import Text
 
 from include.gleaner.report.progress import Progress as RunProgress
 
+SHOWN_CHARACTERS: Final = 300
 PLAIN_SECONDS: Final = 5.0  # between two lines where there is no terminal
 
 console = Console(highlight=False, soft_wrap=True)
@@ -61,6 +62,12 @@ class Follower(Protocol):
 
     def show(self, progress: RunProgress) -> None:
         """The state now."""
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text on one line, cut between words."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " …"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from include.gleaner.config import IngestRequest
 from include.gleaner.errors import SetupError
 from include.gleaner.local import interrupts
 from include.gleaner.local.airflow import ADMIN, KNOWLEDGE_DATABASE
-from include.gleaner.local.console import follow, say, step, table
+from include.gleaner.local.console import excerpt, follow, say, step, table
 from include.gleaner.local.rest import AirflowApi
 from include.gleaner.local.searching import embedding_here
 from include.gleaner.local.stack import Stack, running
@@ -28,7 +28,6 @@ from include.gleaner.sql import queries
 DAG: Final = "ingest_website"
 POLL_SECONDS: Final = 0.3
 SAMPLE_TENANT: Final = "sample"
-SHOWN_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +171,7 @@ def _show_searches(conn: psycopg.Connection, tenant: str, questions: Sequence[st
         if not hits:
             say(f"Search: {question}\n  nothing found")
             continue
-        text = " ".join(hits[0].full_text.split())
-        shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " …"
-        say(f"Search: {question}\n  {hits[0].section_title}\n  {shown}\n  {hits[0].page_url}")
+        say(f"Search: {question}\n  {hits[0].section_title}\n  {excerpt(hits[0].full_text)}\n  {hits[0].page_url}")
 
 
 def _relative(path: Path) -> Path:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
 import psycopg
 
 from include.gleaner.config import OPENAI_CONN_ID, EmbedPolicy, local_policy
 from include.gleaner.errors import SetupError
-from include.gleaner.local.console import say
+from include.gleaner.local.console import excerpt, say
 from include.gleaner.local.stack import knowledge
 from include.gleaner.sql import queries
-
-SHOWN_CHARACTERS: Final = 300
 
 
 def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
@@ -30,7 +27,7 @@ def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
     from include.gleaner.search import search
 
     embedder = open_embedder(*embedding_here())
-    with knowledge(folder) as dsn, psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
+    with knowledge(folder) as dsn, _connected(dsn) as conn:
         row = conn.execute(queries("search")["search_model"], {"tenant_id": tenant}).fetchone()
         if row is None or row[0] is None:
             raise SetupError(f"tenant {tenant} has no knowledge yet; ingest a website with: make run TENANT={tenant}")
@@ -51,12 +48,17 @@ def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
         told = [f"score {hit.score:.3f}"]
         told += [] if hit.similarity is None else [f"meaning {hit.similarity:.3f}"]
         told += [] if hit.lexical is None else [f"words {hit.lexical:.3f}"]
-        text = " ".join(hit.full_text.split())
-        shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " …"
-        say(f"{number}. {hit.section_title}  ({', '.join(told)})\n   {shown}\n   {hit.page_url}")
+        say(f"{number}. {hit.section_title}  ({', '.join(told)})\n   {excerpt(hit.full_text)}\n   {hit.page_url}")
     if not hits:
         say("nothing found")
     return 0 if hits else 1
+
+
+def _connected(dsn: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError:
+        raise SetupError("the database of the other run does not answer yet; ask again in a moment") from None
 
 
 def embedding_here() -> tuple[EmbedPolicy, str | None]:

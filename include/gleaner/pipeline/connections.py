@@ -124,10 +124,14 @@ def endpoint_gate(conn: psycopg.Connection, policy: EmbedPolicy, tenant_id: str)
 
 
 def endpoint_name(policy: EmbedPolicy) -> str:
-    """What the endpoint's shared state goes by: host, port and model, without what may be secret in an address."""
-    parts = urlsplit(policy.base_url or "")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.hostname or ''}:{port}/{policy.model}"
+    """What the endpoint's shared state goes by: host, port and model, without what may be secret in an address.
+
+    Raises EmbeddingRefusedError for an address that cannot be one.
+    """
+    from include.gleaner.embed.client import host_of
+
+    host, parts = host_of(policy), urlsplit(policy.base_url or "")
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}/{policy.model}"
 
 
 def endpoint_state(conn: psycopg.Connection) -> StateStore:
@@ -143,7 +147,7 @@ def endpoint_state(conn: psycopg.Connection) -> StateStore:
         redis.Redis(
             host=found.host or "localhost",
             port=found.port or 6379,
-            db=int(found.extra_dejson.get("db", 0)),
+            db=_redis_database(found),
             username=found.login or None,
             password=found.password or None,
             ssl=bool(found.extra_dejson.get("ssl", False)),
@@ -151,6 +155,13 @@ def endpoint_state(conn: psycopg.Connection) -> StateStore:
             socket_connect_timeout=5,
         )
     )
+
+
+def _redis_database(connection: Connection) -> int:
+    value = connection.extra_dejson.get("db", 0)
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise ConnectionMissingError(f"connection {REDIS_CONN_ID!r}: db in the extra must be the number of a database")
+    return int(value)
 
 
 def _connection(conn_id: str) -> Connection | None:

@@ -102,11 +102,12 @@ def _chunked_pages(
             "last_page": batch.last_page,
         },
     ).fetchall()
+    limit = embedder.limit  # a model that cannot be loaded is no matter of single pages
     pages: list[_Page] = []
     failed: set[uuid.UUID] = set()
     for page_id, url, generation, document, dropped in rows:
         try:
-            chunks = split(without_repeats(document_from_json(document), dropped), policy, url, embedder.limit)
+            chunks = split(without_repeats(document_from_json(document), dropped), policy, url, limit)
         except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
             log.warning("%s: could not be chunked, %s", url, type(error).__name__)
             _dead_letter(conn, tally, "load", page_id, "", type(error).__name__)
