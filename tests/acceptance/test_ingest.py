@@ -235,15 +235,15 @@ def test_an_unchanged_real_site_costs_nothing(
     assert handbook.unchanged - answered >= 250
 
 
-def test_missing_vectors_are_filled_in_by_maintenance(gleaner: Gleaner, first: Run) -> None:
-    assert first.state == "success"
-    missing = "SELECT count(*) FROM gleaner.tenant_knowledge WHERE tenant_id = 'sample' AND embedding IS NULL"
+def test_missing_vectors_are_filled_in_by_maintenance(gleaner: Gleaner, handbook_run: Run) -> None:
+    assert handbook_run.state == "success"
+    missing = "SELECT count(*) FROM gleaner.tenant_knowledge WHERE tenant_id = 'debian' AND embedding IS NULL"
     with gleaner.connect() as conn:
         conn.execute(
             "UPDATE gleaner.tenant_knowledge SET embedding = NULL, content_hash = ''"
-            " WHERE tenant_id = 'sample' AND full_text LIKE '%%sensor%%'"
+            " WHERE tenant_id = 'debian' AND full_text LIKE '%%apt-get%%'"
         )
-        conn.execute("UPDATE gleaner.knowledge_generation SET set_hash = '' WHERE tenant_id = 'sample'")
+        conn.execute("UPDATE gleaner.knowledge_generation SET set_hash = '' WHERE tenant_id = 'debian'")
     ((before,),) = gleaner.rows(missing)
     assert before > 0
     gleaner.stack.airflow.wait(lambda: gleaner.api.has_dag("maintain_knowledge"), "the DAG")
