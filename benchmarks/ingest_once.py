@@ -2,8 +2,8 @@
 
 python -m benchmarks.ingest_once URL RUN_ID MAX_PAGES PROCESSES
 
-Batches are worked on by forked processes, as many as a pool has slots. Modules and models are loaded once, before the
-fork: what each task of Airflow costs by itself is measured elsewhere (`pages`). Connections are in the environment.
+The crawl is one forked process, batches are worked on by as many as a pool has slots. Modules and models are loaded
+once, before the fork: what each task of Airflow costs by itself is measured elsewhere (`pages`). Connections are in the environment.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main(url: str, run_id: str, max_pages: str, processes: str) -> None:
     """Ingest and print."""
     logging.disable(logging.INFO)
     _warm_up()
+    ready = time.monotonic()
     params = {
         "tenant": "bench", "url": url, "delay_seconds": 0.0, "max_pages": int(max_pages), "max_depth": 100,
         "max_delete_share": 1.0,
@@ -47,7 +48,11 @@ def main(url: str, run_id: str, max_pages: str, processes: str) -> None:
             for future in [pool.submit(_one, task, params, run_id, batch) for batch in batches]:
                 told["rescheduled"] += future.result()
 
-    measured("crawl", lambda: pipeline.crawl_website(params, run_id))
+    def crawl() -> None:
+        with ProcessPoolExecutor(1, mp_context=CONTEXT) as pool:
+            pool.submit(pipeline.crawl_website, params, run_id).result()
+
+    measured("crawl", crawl)
     batches = measured("plan", lambda: pipeline.plan_batches(params, run_id))
     told["batches"] = len(batches)
     if batches:
@@ -61,7 +66,7 @@ def main(url: str, run_id: str, max_pages: str, processes: str) -> None:
         "parent": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "task": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
-    told["seconds"] = sum(stage["seconds"] for stage in told["stages"].values())
+    told["seconds"] = time.monotonic() - ready
     told["cpu"] = sum(stage["cpu"] for stage in told["stages"].values())
     print("RESULT" + json.dumps(told))
 

@@ -8,7 +8,6 @@ Names: start, sample, pages, stages, model, speed, pace, memory, search, costs, 
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import psycopg
 
 from benchmarks import crawl, search, side_by_side, stages
+from benchmarks.cpu import cpu_below, cpu_of
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
 from tests.support.debian_docs import fetch_docs
@@ -197,24 +197,7 @@ def _written(stack: Stack) -> int:
 
 def _cpu_seconds(stack: Stack) -> float:
     """CPU seconds of this process and of all that runs below it, those that have ended included."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    parents: dict[int, tuple[int, float]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = (int(fields[1]), sum(int(value) for value in fields[11:15]) / ticks)
-    total = 0.0
-    for pid, (_, seconds) in parents.items():
-        above = pid
-        while above in parents and above != os.getpid():
-            above = parents[above][0]
-        if above == os.getpid() and pid != os.getpid():
-            total += seconds
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return total + own.ru_utime + own.ru_stime
+    return cpu_below(os.getpid()) + cpu_of(os.getpid())
 
 
 @contextmanager

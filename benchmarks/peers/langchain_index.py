@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import sys
+import time
 from collections.abc import Iterator
 
 import requests
@@ -23,6 +25,7 @@ from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 logging.disable(logging.WARNING)
 DSN, URLS = os.environ["DSN"], sys.stdin.read().split()
+ready = time.monotonic()
 
 engine = PGEngine.from_connection_string(DSN)
 try:
@@ -57,4 +60,6 @@ class Pages(BaseLoader):
 
 
 done = index(Pages(), records, store, cleanup="full", source_id_key="source", key_encoder="sha256", batch_size=100)
-print("RESULT" + json.dumps({"chunks": chunks, "done": done}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+told = {"chunks": chunks, "done": done, "seconds": time.monotonic() - ready, "peak_mb": {"process": peak}}
+print("RESULT" + json.dumps(told))

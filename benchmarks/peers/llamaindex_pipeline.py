@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
+import time
 from pathlib import Path
 
 import requests
@@ -21,6 +23,7 @@ from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.vector_stores.postgres import PGVectorStore
 
 URLS, SAVED = sys.stdin.read().split(), os.environ["DOCSTORE"]
+ready = time.monotonic()
 
 store = PGVectorStore.from_params(
     host=os.environ["DSN_HOST"], port=os.environ["DSN_PORT"], user="gleaner", password=os.environ["DSN_PASSWORD"],
@@ -46,4 +49,11 @@ pipeline = IngestionPipeline(
 )
 nodes = pipeline.run(documents=documents)
 docstore.persist(SAVED)
-print("RESULT" + json.dumps({"pages": len(documents), "chunks": len(nodes)}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+told = {
+    "pages": len(documents),
+    "chunks": len(nodes),
+    "seconds": time.monotonic() - ready,
+    "peak_mb": {"process": peak},
+}
+print("RESULT" + json.dumps(told))

@@ -137,6 +137,14 @@ def test_an_input_that_is_too_long_by_count_is_refused_unasked(server: Embedding
     assert server.stats().most_inputs == 1
 
 
+def test_an_input_that_only_the_server_finds_too_long_is_refused_alone(server: EmbeddingServer) -> None:
+    texts = [*texts_of(7), f"{SECRET} " * 5_000]
+    batches = list(embedder_for(server).embed(texts, [9] * 8))
+    assert refused_in(batches) == {7: "HTTP 400 invalid_request_error: longer than the model reads"}
+    assert_all_right(batches, texts, without=[7])
+    assert server.stats().repeated == 0
+
+
 def test_order_is_by_index_not_by_arrival(server: EmbeddingServer) -> None:
     server.configure(shuffle=True)
     texts = texts_of(25)
@@ -162,6 +170,7 @@ def test_lists_instead_of_base64_and_no_usage_are_understood(server: EmbeddingSe
         {"rate_limit_first": 3, "retry_after": "0"},
         {"wrong_count_first": 2},
         {"repeated_index_first": 2},
+        {"cut_first": 2},
         {"garbage_first": 2},
         {"nan_first": 2},
     ],

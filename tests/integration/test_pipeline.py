@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from include.gleaner import pipeline
-from include.gleaner.errors import RunFailedError, SchemaError, StartPageError
+from include.gleaner.errors import EmbeddingRefusedError, RunFailedError, SchemaError, StartPageError
 from include.gleaner.search import search
 from tests.support.tenant import Tenant
 from tests.support.website import Reply, page
@@ -247,10 +247,29 @@ def test_an_input_that_the_endpoint_refuses_costs_itself_only(tenant: Tenant) ->
     assert len(tenant.knowledge()) == 7
     assert report["gap"]["chunks_without_vector"] == 1
     assert [failure["stage"] for failure in report["failures"]] == ["embed"]
+    assert tenant.rows("SELECT stage, reason, detail FROM gleaner.dead_letter WHERE resolved_at IS NULL") == [
+        ("embed", "HTTP 400 invalid_request_error invalid_input", "")
+    ]
     tenant.endpoint.configure(refuse_marker="")
     report = tenant.run()
     assert report["gap"]["chunks_without_vector"] == 0
     assert report["failures"] == []
+
+
+def test_an_invalid_key_stops_the_load_at_the_first_call(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant.site.routes = website("apples", "pears")
+    params = tenant.params()
+    pipeline.crawl_website(params, "run-x")
+    (batch,) = pipeline.plan_batches(params, "run-x")
+    pipeline.process_pages(params, "run-x", batch, 1)
+    connection = json.loads(os.environ["AIRFLOW_CONN_GLEANER_OPENAI"])
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps(connection | {"password": "sk-another"}))
+    with pytest.raises(EmbeddingRefusedError) as caught:
+        pipeline.load_chunks(params, "run-x", batch, 1)
+    assert "the key was not accepted" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "sk-another" not in str(caught.value)
+    assert tenant.endpoint.stats().calls == 1
 
 
 def test_an_endpoint_that_is_down_loses_nothing(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,19 +351,21 @@ def test_a_load_that_is_killed_pays_for_no_stored_vector_again(tenant: Tenant) -
     batch = batches[0]
     tenant.endpoint.configure(latency_ms=300)
     for attempt in (1, 2):
+        before = _pending(tenant)
         process = subprocess.Popen(
             [sys.executable, "-c", LOADER, json.dumps(params), json.dumps(batch), str(attempt)],
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 60
-        while not tenant.rows("SELECT 1 FROM gleaner.pending_embedding LIMIT 1") and process.poll() is None:
+        while (now := _pending(tenant)) == before and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        assert now > before
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-    kept = tenant.rows("SELECT count(*) FROM gleaner.pending_embedding")[0][0]
+    kept = _pending(tenant)
     time.sleep(1.0)  # requests that were under way are still being answered, to nobody
     asked = tenant.endpoint.stats().inputs
     tenant.endpoint.configure(latency_ms=0)
@@ -355,3 +376,7 @@ def test_a_load_that_is_killed_pays_for_no_stored_vector_again(tenant: Tenant) -
     assert tenant.endpoint.stats().inputs - asked == total - kept
     assert tenant.rows("SELECT count(*) FROM gleaner.tenant_knowledge WHERE embedding IS NULL") == [(0,)]
     assert pipeline.reconcile(params, "run-x")["gap"]["pages_not_chunked"] == 0
+
+
+def _pending(tenant: Tenant) -> int:
+    return int(tenant.rows("SELECT count(*) FROM gleaner.pending_embedding")[0][0])

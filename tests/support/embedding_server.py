@@ -57,6 +57,7 @@ class Faults:
     trickle_first: int = 0  # answered a byte at a time, for ever
     wrong_count_first: int = 0  # one vector fewer than inputs
     repeated_index_first: int = 0  # two vectors with one index
+    cut_first: int = 0  # connections closed in the middle of the answer
     garbage_first: int = 0  # 200 with a body that is no JSON
     nan_first: int = 0  # NaN for texts with `nan_marker`, or for the first input when that is ""
     nan_marker: str = ""
@@ -246,10 +247,14 @@ class _Handler(BaseHTTPRequestHandler):
             answer = _answer(request, tokens, number, faults)
             if number <= faults.trickle_first:
                 self._trickle()
-            whole = number > max(faults.wrong_count_first, faults.repeated_index_first, faults.garbage_first)
+            whole = number > max(
+                faults.wrong_count_first, faults.repeated_index_first, faults.garbage_first, faults.cut_first
+            )
             if whole and not faults.wrong_dimensions:
                 self.owner.paid(_kept(request["input"], number, faults), tokens)
             status = 200
+            if number <= faults.cut_first:
+                self._send_half(json.dumps(answer).encode())
             self._send(200, b"<html>busy</html>" if number <= faults.garbage_first else answer)
         except RefusalError as refusal:
             status = refusal.status
@@ -286,6 +291,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         while not self.owner.ended.wait(0.05):
             self.wfile.write(b" ")
+        raise _Dropped
+
+    def _send_half(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
         raise _Dropped
 
     def _send(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:

@@ -38,7 +38,8 @@ def parts_of(document: Document, policy: ChunkPolicy) -> Iterator[Part]:
     """What is cut together: each section, runs of small sections with one parent, and each fact."""
     title = (document.title,) if document.title else ()
     sections = [section for section in document.sections if not _is_told_by_a_fact(section, document.facts)]
-    for group in _groups(_with_headings(sections), int(policy.max_tokens * SMALL_SHARE)):
+    titled = (_below(title, section) for section in _with_headings(sections))
+    for group in _groups(titled, int(policy.max_tokens * SMALL_SHARE)):
         if len(group) == 1:
             path, blocks = group[0].path, group[0].blocks
         else:
@@ -50,9 +51,9 @@ def parts_of(document: Document, policy: ChunkPolicy) -> Iterator[Part]:
             )
         yield Part(
             chunk_type="website",
-            path=path if path[:1] == title else (*title, *path),
+            path=path,
             blocks=blocks,
-            headings=tuple(section.path[-1] for section in group if section.path),
+            headings=tuple(section.path[-1] for section in group if section.path != title),
         )
     for fact in document.facts:
         yield Part(
@@ -62,6 +63,13 @@ def parts_of(document: Document, policy: ChunkPolicy) -> Iterator[Part]:
             headings=(fact.title,),
             data=fact.data,
         )
+
+
+def _below(title: tuple[str, ...], section: Section) -> Section:
+    """The section with the title above it, once: the same whether or not the page's first heading was kept as content."""
+    if section.path[:1] == title:
+        return section
+    return Section(path=(*title, *section.path), blocks=section.blocks)
 
 
 def _is_told_by_a_fact(section: Section, facts: Sequence[Fact]) -> bool:

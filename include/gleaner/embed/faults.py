@@ -20,6 +20,10 @@ _OF_THE_REQUEST: Final = frozenset({"model_not_found", "invalid_model", "unsuppo
 _REQUEST_PARAMS: Final = frozenset({"model", "dimensions", "encoding_format", "user"})
 _TRANSIENT_STATUS: Final = frozenset({408, 409, 425})
 _INPUT_STATUS: Final = frozenset({400, 413, 422})
+_TOO_LONG: Final = re.compile(
+    r"maximum (?:context|input|sequence) length|context.length.exceeded|too many tokens", re.I
+)
+_MOST_MESSAGE: Final = 1_000  # characters; what is said about lengths comes first
 _MEANING: Final = {
     401: "the key was not accepted",
     402: "the account has to be paid for",
@@ -47,11 +51,13 @@ class Fault:
     retry_after: float | None = None  # seconds that the endpoint asked for
 
 
-def of_status(status: int, headers: Mapping[str, str], code: object, kind: object, param: object, now: float) -> Fault:
+def of_status(
+    status: int, headers: Mapping[str, str], code: object, kind: object, param: object, now: float, message: str = ""
+) -> Fault:
     """The fault behind an HTTP status.
 
     `code`, `kind` and `param` are the body's error.code, error.type and error.param, of any type; `now` is the time in
-    seconds since 1970, for a Retry-After that is a date.
+    seconds since 1970, for a Retry-After that is a date. The body's `message` is looked at, never repeated.
     """
     codes = [value for value in (kind, code) if isinstance(value, str) and _CODE.fullmatch(value)]
     reason = " ".join([f"HTTP {status}", *dict.fromkeys(codes)])
@@ -65,7 +71,8 @@ def of_status(status: int, headers: Mapping[str, str], code: object, kind: objec
         return Fault(verdict=Verdict.AGAIN, reason=reason)
     about_request = not _OF_THE_REQUEST.isdisjoint(codes) or (isinstance(param, str) and param in _REQUEST_PARAMS)
     if status in _INPUT_STATUS and not about_request:
-        return Fault(verdict=Verdict.DIVIDE, reason=reason)
+        told = f"{reason}: longer than the model reads" if _TOO_LONG.search(message[:_MOST_MESSAGE]) else reason
+        return Fault(verdict=Verdict.DIVIDE, reason=told)
     if 300 <= status < 400:
         return Fault(verdict=Verdict.REFUSED, reason=f"{reason}: the endpoint has moved")
     meaning = _MEANING.get(status, "the model or one of its settings is not accepted" if about_request else "")

@@ -114,8 +114,9 @@ class Transport:
             return Fault(verdict=Verdict.AGAIN, reason=f"no answer within {self._policy.timeout_seconds:g} s")
         except openai.APIStatusError as error:
             return of_status(
-                error.status_code, error.response.headers, error.code, error.type, error.param, time.time()
-            )
+                error.status_code, error.response.headers, error.code, error.type, error.param, time.time(),
+                error.message,
+            )  # fmt: skip
         except openai.APIConnectionError as error:
             return Fault(verdict=Verdict.AGAIN, reason=f"no connection ({type(error.__cause__ or error).__name__})")
         except Exception as error:  # noqa: BLE001 - mostly a connection that broke within the body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,9 +10,6 @@ import numpy as np
 
 from include.gleaner.errors import InvalidChunkError
 from include.gleaner.models import Chunk
-
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
 
 _TEXTS = (
     "chunk_type",
@@ -35,14 +31,22 @@ def check_chunk(chunk: Chunk) -> None:
     for name in ("chunk_index", "token_count", "word_count"):
         if not 0 <= getattr(chunk, name) <= _MOST:
             raise InvalidChunkError(f"{name} is negative or no 32-bit number")
-    for name in _TEXTS:
-        if _UNSTORABLE.search(getattr(chunk, name) or ""):
-            raise InvalidChunkError(f"{name} holds a NUL or half a surrogate pair")
-    for value in _leaves(chunk.metadata):
-        if isinstance(value, str) and _UNSTORABLE.search(value):
-            raise InvalidChunkError("metadata holds a NUL or half a surrogate pair")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidChunkError("metadata holds a number that is not finite")
+    leaves = list(_leaves(chunk.metadata))
+    if not all(math.isfinite(value) for value in leaves if isinstance(value, float)):
+        raise InvalidChunkError("metadata holds a number that is not finite")
+    texts = [getattr(chunk, name) or "" for name in _TEXTS]
+    told = [value for value in leaves if isinstance(value, str)]
+    if _is_storable("\n".join((*texts, *told))):  # all at once, which is what nearly always comes of it
+        return
+    bad = next((name for name, text in zip(_TEXTS, texts, strict=True) if not _is_storable(text)), "metadata")
+    raise InvalidChunkError(f"{bad} holds a NUL or half a surrogate pair")
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def check_vector(vector: bytes, dimensions: int) -> None:

@@ -33,8 +33,10 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     request = IngestRequest.from_params(params)
     from include.gleaner.chunk.encodings import encoding
     from include.gleaner.crawl.crawler import crawl
+    from include.gleaner.pipeline.collecting import spare_modules
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
 
+    spare_modules()
     # What cannot be used is better told now than after an hour of crawling.
     embedding()
     if request.chunk.encoding != DEFAULT_ENCODING:
@@ -82,9 +84,11 @@ def process_pages(params: Mapping[str, Any], run_id: str, batch: BatchData, try_
     """
     request = IngestRequest.from_params(params)
     from include.gleaner.pipeline.accounting import BatchTally
+    from include.gleaner.pipeline.collecting import spare_modules
     from include.gleaner.pipeline.connections import knowledge_connection
     from include.gleaner.pipeline.processing import process_batch
 
+    spare_modules()
     work = _from_data(batch)
     with knowledge_connection() as conn:
         source_id, job_id = _job(conn, request, run_id)
@@ -124,10 +128,12 @@ def load_chunks(params: Mapping[str, Any], run_id: str, batch: BatchData, try_nu
     request = IngestRequest.from_params(params)
     from include.gleaner.embed import open_embedder
     from include.gleaner.pipeline.accounting import BatchTally
+    from include.gleaner.pipeline.collecting import spare_modules
     from include.gleaner.pipeline.connections import embedding, endpoint_gate, knowledge_connection
     from include.gleaner.pipeline.loading import estimate_batch, load_batch
     from include.gleaner.pipeline.patience import reschedule, waited_seconds
 
+    spare_modules()
     work = _from_data(batch)
     policy, api_key = embedding()
     with knowledge_connection() as conn:

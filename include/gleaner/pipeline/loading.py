@@ -23,6 +23,7 @@ from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
 from include.gleaner.models import Batch, Chunk, PageChunks, Usage
 from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.pipeline.collecting import collector_paused
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.process.records import document_from_json
 from include.gleaner.process.repeats import without_repeats
@@ -60,7 +61,8 @@ def load_batch(
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
     query = documents or queries("plan")["documents_of_batch"]
-    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query)
+    with collector_paused():
+        pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query)
     tally.chunks = sum(len(page.chunks) for page in pages)
     tally.save(conn)
     vectors, refused = _vectors(conn, store, embedder, pages, tally, has_counts=chunk.encoding == DEFAULT_ENCODING)
@@ -92,7 +94,7 @@ def _chunked_pages(
     embedder: Embedder,
     query: LiteralString,
 ) -> tuple[list[_Page], set[uuid.UUID]]:
-    rows = conn.execute(
+    rows = conn.execute(  # one document at a time in memory
         query,
         {
             "tenant_id": tally.tenant_id,
@@ -101,7 +103,7 @@ def _chunked_pages(
             "first_page": batch.first_page,
             "last_page": batch.last_page,
         },
-    ).fetchall()
+    )
     limit = embedder.limit  # a model that cannot be loaded is no matter of single pages
     pages: list[_Page] = []
     failed: set[uuid.UUID] = set()

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from include.gleaner.errors import GleanerError
 from include.gleaner.models import Batch, Document, NotContent, Snapshot
 from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.pipeline.collecting import collector_paused
 from include.gleaner.process.document import read_document
 from include.gleaner.process.records import document_to_json
 from include.gleaner.process.repeats import block_hashes
@@ -35,7 +36,8 @@ def process_batch(conn: psycopg.Connection, *, source_id: uuid.UUID, batch: Batc
     began = time.monotonic()
     tally.start(conn)
     while pages := _read(conn, tally.tenant_id, source_id, batch, after):
-        results = [(page, _process(page)) for page in pages]
+        with collector_paused():
+            results = [(page, _process(page)) for page in pages]
         with conn.transaction():
             for page, result in results:
                 _store(conn, tally, page, result)

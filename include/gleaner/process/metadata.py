@@ -123,9 +123,9 @@ def _metas(soup: BeautifulSoup) -> dict[str, str]:
 
 
 def _title(titles: Iterable[str], headline: str, site: str) -> str:
-    """The heading when the window's title repeats it; else the title without the site's name at its end."""
+    """The heading when it and the window's title say the same; else the title without the site's name at its end."""
     titles = [title for title in titles if title]
-    if headline and (not titles or any(headline.casefold() in title.casefold() for title in titles)):
+    if headline and (not titles or any(_repeats(title, headline) for title in titles)):
         return headline[:_MAX_TITLE]
     if not titles:
         return ""
@@ -134,6 +134,12 @@ def _title(titles: Iterable[str], headline: str, site: str) -> str:
     if len(parts) > 1 and site and parts[-1].casefold() == site.casefold():
         title = title[: title.rindex(parts[-1])].rstrip(" |–—·»:-")
     return title[:_MAX_TITLE]
+
+
+def _repeats(title: str, headline: str) -> bool:
+    """Whether one stands in the other whole, in words: the longer of a page's two names is no second name."""
+    window, heading = title.casefold(), headline.casefold()
+    return heading in window or re.search(rf"(?<!\w){re.escape(window)}(?!\w)", heading) is not None
 
 
 def _canonical(soup: BeautifulSoup, metas: Mapping[str, str], url: str) -> str:

@@ -78,21 +78,20 @@ def test_nothing_is_lost_and_no_limit_is_passed(doc: Document, limit: int, overl
 @settings(max_examples=100, deadline=None)
 @given(documents, st.sampled_from([64, 100, 500]))
 def test_chunks_and_what_stands_between_them_are_the_text(doc: Document, limit: int) -> None:
-    """Nothing but white space is between them, and nothing else is in them."""
+    """Nothing but white space is between them, and nothing else is in them but the headings, each once."""
     numbers = count()
     parts = tuple(
         replace(
             part,
-            path=(f"H{next(numbers)}",),
+            path=(f"H{next(numbers)}H",),
             blocks=tuple(replace(block, text=f"{next(numbers)}: {block.text}") for block in part.blocks),
         )
         for part in doc.sections
     )
     chunks = split(replace(doc, sections=parts), ChunkPolicy(max_tokens=limit), URL)
     text = "".join(letters(chunk.full_text) for chunk in chunks)
-    headings = [part.path[0] for part in parts if not part.blocks]
-    for heading in headings:
-        text = text.replace(heading, "", 1)
+    for part in parts:
+        text = text.replace(part.path[0], "", 1)
     assert text == "".join(letters(block.text) for part in parts for block in part.blocks)
 
 
@@ -274,3 +273,11 @@ def test_a_term_stays_with_its_definition() -> None:
     assert len(chunks) > 4
     assert all(chunk.full_text.startswith("--option-") for chunk in chunks)
     assert "\n".join(chunk.full_text for chunk in chunks) == "\n".join(terms)
+
+
+def test_a_first_heading_that_was_kept_or_not_changes_no_chunk() -> None:
+    parts = {"NAME": 1, "SYNOPSIS": 2, "OPTIONS": 20, "SEE ALSO": 2}
+    without = [section(sentences(count, name), path=(name,)) for name, count in parts.items()]
+    below = [section(sentences(count, name), path=("Manual", name)) for name, count in parts.items()]
+
+    assert split(document(*without), POLICY, URL) == split(document(*below), POLICY, URL)

@@ -56,6 +56,8 @@ def test_code_does_not_decide_the_language() -> None:
         ("<title>Drip 4 · Brook</title>", "<h1>Drip 4</h1>", "Drip 4"),
         ('<title>Drip 4 | Brook</title><meta property="og:site_name" content="Brook">', "", "Drip 4"),
         ("<title>Drip\n  4 &amp; more</title>", "", "Drip 4 & more"),
+        ("<title>git-add(1)</title>", "<h1>git-add(1) Manual Page</h1>", "git-add(1) Manual Page"),
+        ("<title>Brook</title>", "<h1>Drip lines for Brooklyn</h1>", "Brook"),
         ('<title>x</title><meta property="og:title" content="Drip 4">', "", "Drip 4"),
         ("", "<h1>Drip <i>4</i></h1>", "Drip 4"),
         ("", "<h2>Drip 4</h2>", "Drip 4"),
