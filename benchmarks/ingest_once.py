@@ -3,7 +3,8 @@
 python -m benchmarks.ingest_once URL RUN_ID MAX_PAGES PROCESSES
 
 The crawl is one forked process, batches are worked on by as many as a pool has slots. Modules and models are loaded
-once, before the fork: what each task of Airflow costs by itself is measured elsewhere (`pages`). Connections are in the environment.
+once, before the fork: what each task of Airflow costs by itself is measured elsewhere (`pages`). Connections are in the
+environment.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def parts_of(document: Document, policy: ChunkPolicy) -> Iterator[Part]:
 
 
 def _below(title: tuple[str, ...], section: Section) -> Section:
-    """The section with the title above it, once: the same whether or not the page's first heading was kept as content."""
+    """The section with the title above it, once: whether the page's first heading was kept must make no difference."""
     if section.path[:1] == title:
         return section
     return Section(path=(*title, *section.path), blocks=section.blocks)
