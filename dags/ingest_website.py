@@ -7,7 +7,7 @@ Takes one website of one tenant into the knowledge base. An unchanged site costs
 
 | Task | Does | Pool |
 | --- | --- | --- |
-| `crawl` | fetches politely, stores raw pages; a killed crawl goes on where it was | default |
+| `crawl` | fetches politely, stores raw pages; a killed crawl goes on where it was | `gleaner_crawl` |
 | `plan` | divides the pages that have work to do into batches | default |
 | `process` | pages into documents, batch by batch | `gleaner_process` |
 | `survey` | what the site repeats, which pages say nearly the same; batches to load | default |
@@ -29,10 +29,8 @@ from airflow.sdk import Param, dag, task
 
 from include.gleaner import pipeline, pools
 from include.gleaner.assets import TENANT_KNOWLEDGE
-from include.gleaner.defaults import DEFAULT_ARGS
+from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
 from include.gleaner.params import INGEST_FORM
-
-BATCH_NAME = "{{ task.op_kwargs['batch']['label'] }}"
 
 
 @dag(
@@ -47,11 +45,11 @@ BATCH_NAME = "{{ task.op_kwargs['batch']['label'] }}"
     default_args=DEFAULT_ARGS,
 )
 def ingest_website():
-    @task(show_return_value_in_logs=False)
+    @task(pool=pools.CRAWL.name, show_return_value_in_logs=False)
     def crawl(params=None, run_id=None):
         return pipeline.crawl_website(params, run_id)
 
-    @task(show_return_value_in_logs=False)
+    @task(**FIRST, show_return_value_in_logs=False)
     def plan(params=None, run_id=None):
         return pipeline.plan_batches(params, run_id)
 
@@ -59,7 +57,7 @@ def ingest_website():
     def process(batch, params=None, run_id=None, ti=None):
         return pipeline.process_pages(params, run_id, batch, ti.try_number)
 
-    @task(trigger_rule="all_done_min_one_success", show_return_value_in_logs=False)
+    @task(**FIRST, trigger_rule="all_done_min_one_success", show_return_value_in_logs=False)
     def survey(params=None, run_id=None):
         return pipeline.survey_site(params, run_id)
 
@@ -67,7 +65,7 @@ def ingest_website():
     def load(batch, params=None, run_id=None, ti=None):
         return pipeline.load_chunks(params, run_id, batch, ti.try_number)
 
-    @task(trigger_rule="all_done", outlets=[TENANT_KNOWLEDGE])
+    @task(**FIRST, trigger_rule="all_done", outlets=[TENANT_KNOWLEDGE])
     def reconcile(params=None, run_id=None):
         return pipeline.reconcile(params, run_id)
 

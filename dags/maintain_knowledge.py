@@ -7,15 +7,17 @@ Keeps the knowledge of all tenants whole between runs. Needs no parameters. Any 
 | --- | --- | --- |
 | `find` | chunks without vectors, because the endpoint failed or a quota was spent; tenants in fair turns | default |
 | `fill` | asks for the vectors, batch by batch, and loads them | `gleaner_load` |
-| `look_over` | prunes old paid vectors, builds missing indexes, checks constraint, indexes and fences | default |
+| `find_broken` | pages that a dead run left behind, failures that are due: after 1, 4, 16, 64, 256 hours | default |
+| `mend` | reads and loads these | `gleaner_load` |
+| `look_over` | prunes what is 14 or 90 days old, builds missing indexes, checks constraint, indexes, fences | default |
 
 While the circuit breaker of the endpoint is open, `find` finds nothing and the run is green: the next one tries again.
 
 **Triage notes.** `look_over` returns the report.
 - *`look_over` is red*: the constraint is gone or an index is not valid; the error says what to type.
 - *chunks stay without vectors*: is the quota spent (`python -m include.gleaner.ops.tenants show TENANT`)? Does the log
-  of `find` say that the endpoint failed? Chunks in `dead_letter` with stage `embed` were refused for good.
-- *`pages_not_chunked` stays above 0 although no run is under way*: trigger `ingest_website` for the website again.
+  of `find` say that the endpoint failed? Chunks in `dead_letter` with stage `embed` were refused.
+- *`given_up` in the report*: failures that were tried six times; mend the cause and trigger `ingest_website` again.
 - *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
 """
 
@@ -24,9 +26,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import dag, task
 
 from include.gleaner import pipeline, pools
-from include.gleaner.defaults import DEFAULT_ARGS
-
-BATCH_NAME = "{{ task.op_kwargs['batch']['label'] }}"
+from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
 
 
 @dag(
@@ -42,7 +42,7 @@ BATCH_NAME = "{{ task.op_kwargs['batch']['label'] }}"
     default_args=DEFAULT_ARGS,
 )
 def maintain_knowledge():
-    @task(show_return_value_in_logs=False)
+    @task(**FIRST, show_return_value_in_logs=False)
     def find():
         return pipeline.find_missing_vectors()
 
@@ -50,11 +50,19 @@ def maintain_knowledge():
     def fill(batch, ti=None):
         return pipeline.fill_vectors(batch, ti.try_number)
 
-    @task(trigger_rule="all_done")
+    @task(**FIRST, show_return_value_in_logs=False)
+    def find_broken(run_id=None):
+        return pipeline.find_pages_to_mend(run_id)
+
+    @task(pool=pools.LOAD.name, map_index_template=BATCH_NAME, show_return_value_in_logs=False)
+    def mend(batch, ti=None):
+        return pipeline.mend_pages(batch, ti.try_number)
+
+    @task(**FIRST, trigger_rule="all_done")
     def look_over():
         return pipeline.look_over_knowledge()
 
-    fill.expand(batch=find()) >> look_over()
+    [fill.expand(batch=find()), mend.expand(batch=find_broken())] >> look_over()
 
 
 maintain_knowledge()

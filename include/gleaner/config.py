@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
+from include.gleaner import param_checks
 from include.gleaner.errors import InvalidParamError, UnknownParamError
+from include.gleaner.param_checks import TENANT_PATTERN as TENANT_PATTERN
+from include.gleaner.param_checks import URL_PATTERN as URL_PATTERN
 
 POSTGRES_CONN_ID: Final = "gleaner_postgres"
 OPENAI_CONN_ID: Final = "gleaner_openai"
 REDIS_CONN_ID: Final = "gleaner_redis"
-TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-URL_PATTERN: Final = r"^https?://[^\s/?#@]+([/?#]\S*)?$"
 MAX_BATCHES: Final = 1_000  # below Airflow's max_map_length of 1,024
 
 DEFAULT_ENCODING: Final = "cl100k_base"  # of OpenAI's embedding models
@@ -103,6 +102,8 @@ class RunPolicy:
     batch_size: int = 50  # pages per mapped task
     max_failed_share: float = 0.2  # of the pages the run had to do
     max_delete_share: float = 0.3  # of a source's loaded pages, at once
+    pages_per_minute: int | None = None  # of one source, over all workers, in each stage; None: as fast as slots allow
+    jitter_seconds: float = 0.0  # each batch begins up to so much later
     min_delete_always: int = 5  # so many may always go, however small the site
 
 
@@ -128,30 +129,33 @@ class IngestRequest:
         if unknown:
             raise UnknownParamError(unknown, sorted(INGEST_PARAMS))
         crawl = CrawlPolicy(
-            max_pages=_integer(params, "max_pages", 200, 1, 100_000),
-            max_depth=_integer(params, "max_depth", 10, 0, 100),
-            include=_patterns(params, "include_patterns"),
-            exclude=_patterns(params, "exclude_patterns"),
-            delay_seconds=_number(params, "delay_seconds", 0.5, 0.0, 60.0),
+            max_pages=param_checks.integer(params, "max_pages", 200, 1, 100_000),
+            max_depth=param_checks.integer(params, "max_depth", 10, 0, 100),
+            include=param_checks.patterns(params, "include_patterns"),
+            exclude=param_checks.patterns(params, "exclude_patterns"),
+            delay_seconds=param_checks.number(params, "delay_seconds", 0.5, 0.0, 60.0),
             local_hosts=local_hosts(environ),
         )
         chunk = ChunkPolicy(
-            max_tokens=_integer(params, "chunk_tokens", 500, 64, 2_000),
-            overlap_percent=_integer(params, "chunk_overlap", 0, 0, 25),
-            embed_tldr=_flag(params, "embed_tldr"),
-            encoding=_one_of(params, "chunk_encoding", ENCODINGS),
+            max_tokens=param_checks.integer(params, "chunk_tokens", 500, 64, 2_000),
+            overlap_percent=param_checks.integer(params, "chunk_overlap", 0, 0, 25),
+            embed_tldr=param_checks.flag(params, "embed_tldr"),
+            encoding=param_checks.one_of(params, "chunk_encoding", ENCODINGS),
         )
         run = RunPolicy(
-            batch_size=_integer(params, "batch_size", 50, 1, 500),
-            max_delete_share=_number(params, "max_delete_share", 0.3, 0.0, 1.0),
+            batch_size=param_checks.integer(params, "batch_size", 50, 1, 500),
+            max_failed_share=param_checks.number(params, "max_failed_share", 0.2, 0.0, 1.0),
+            max_delete_share=param_checks.number(params, "max_delete_share", 0.3, 0.0, 1.0),
+            pages_per_minute=param_checks.integer(params, "pages_per_minute", 0, 0, 1_000_000) or None,
+            jitter_seconds=param_checks.number(params, "jitter_seconds", 0.0, 0.0, 3_600.0),
         )
         return cls(
-            tenant_id=_tenant(params),
-            url=_url(params),
+            tenant_id=param_checks.tenant(params),
+            url=param_checks.url(params),
             crawl=crawl,
             chunk=chunk,
             run=run,
-            dry_run=_flag(params, "dry_run"),
+            dry_run=param_checks.flag(params, "dry_run"),
         )
 
 
@@ -169,7 +173,10 @@ INGEST_PARAMS: Final = frozenset(
         "chunk_overlap",
         "chunk_encoding",
         "embed_tldr",
+        "max_failed_share",
         "max_delete_share",
+        "pages_per_minute",
+        "jitter_seconds",
         "dry_run",
     }
 )
@@ -203,68 +210,3 @@ def fingerprint(chunk: ChunkPolicy, embed: EmbedPolicy) -> str:
         "dimensions": embed.dimensions,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _tenant(params: Mapping[str, Any]) -> str:
-    value = params.get("tenant")
-    if not isinstance(value, str) or not re.fullmatch(TENANT_PATTERN.strip("^$"), value):
-        raise InvalidParamError("tenant", "needs 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter or digit")
-    return value
-
-
-def _url(params: Mapping[str, Any]) -> str:
-    value = params.get("url")
-    if not isinstance(value, str) or len(value) > 2_000:
-        raise InvalidParamError("url", "needs an http:// or https:// address of at most 2,000 characters")
-    try:
-        parts = urlsplit(value.strip())
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        parts, port_ok = urlsplit(""), False
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok or re.search(r"\s", value.strip()):
-        raise InvalidParamError("url", "needs an http:// or https:// address with a host, such as https://example.com/")
-    if parts.username is not None or parts.password is not None:
-        raise InvalidParamError("url", "must not carry a user name or password")
-    return value.strip()
-
-
-def _integer(params: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
-    value = params.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidParamError(name, f"needs a whole number from {low} to {high}")
-    return value
-
-
-def _number(params: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
-    value = params.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidParamError(name, f"needs a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _flag(params: Mapping[str, Any], name: str) -> bool:
-    value = params.get(name, False)
-    if not isinstance(value, bool):
-        raise InvalidParamError(name, "needs true or false")
-    return value
-
-
-def _one_of(params: Mapping[str, Any], name: str, names: tuple[str, ...]) -> str:
-    value = params.get(name, names[0])
-    if not isinstance(value, str) or value not in names:
-        raise InvalidParamError(name, f"needs one of {', '.join(names)}")
-    return value
-
-
-def _patterns(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = params.get(name) or []
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise InvalidParamError(name, "needs a list of regular expressions")
-    if len(value) > 50 or any(len(item) > 500 for item in value):
-        raise InvalidParamError(name, "takes at most 50 expressions of at most 500 characters each")
-    for item in value:
-        try:
-            re.compile(item)
-        except re.error as error:
-            raise InvalidParamError(name, f"{item!r} is not a regular expression: {error}") from None
-    return tuple(item for item in value if item)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from include.gleaner.config import DEFAULT_ENCODING, ENCODINGS, TENANT_PATTERN, URL_PATTERN
+from include.gleaner.rebuild_request import STAGES
 
 # For each Param: a default, and the fields of its schema. The bounds are those of `config.IngestRequest`, which checks
 # again, because a run may also be started in ways that check less.
@@ -120,6 +121,33 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Fetches and counts what would be stored and what it would cost. Embeds and loads nothing.",
         "section": "What",
     },
+    "max_failed_share": {
+        "default": 0.2,
+        "type": "number",
+        "title": "Share that may fail",
+        "description": "Of the pages that the run has to do. When more fail, the run is red; the others are loaded.",
+        "minimum": 0,
+        "maximum": 1,
+        "section": "How",
+    },
+    "pages_per_minute": {
+        "default": 0,
+        "type": "integer",
+        "title": "Pages a minute",
+        "description": "Of this website, in each stage after the crawl, over all workers. 0: as fast as slots allow.",
+        "minimum": 0,
+        "maximum": 1_000_000,
+        "section": "How",
+    },
+    "jitter_seconds": {
+        "default": 0,
+        "type": "number",
+        "title": "Jitter in seconds",
+        "description": "Each batch begins up to so much later, without holding a slot meanwhile.",
+        "minimum": 0,
+        "maximum": 3_600,
+        "section": "How",
+    },
     "max_delete_share": {
         "default": 0.3,
         "type": "number",
@@ -128,5 +156,64 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "minimum": 0,
         "maximum": 1,
         "section": "How",
+    },
+}
+
+REBUILD_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
+    "tenant": {
+        "default": "",
+        "type": "string",
+        "title": "Tenant",
+        "description": "Whose pages are done again. Empty: everybody's.",
+        "pattern": TENANT_PATTERN.replace("^", "^$|^", 1),
+        "section": "What",
+    },
+    "stage": {
+        "default": STAGES[0],
+        "type": "string",
+        "enum": list(STAGES),
+        "title": "From which stage on",
+        "description": "process reads stored pages again, chunk cuts what was read, embed fills what a model lacks.",
+        "section": "What",
+    },
+    "model": {
+        "default": "",
+        "type": "string",
+        "title": "Model",
+        "description": "Another one of the endpoint than the connection names: its rows stand beside the others.",
+        "maxLength": 200,
+        "section": "How",
+    },
+    "dimensions": {
+        "default": 0,
+        "type": "integer",
+        "title": "Dimensions",
+        "description": "Of the model's vectors; 0 for what is known of it.",
+        "minimum": 0,
+        "maximum": 16_000,
+        "section": "How",
+    },
+    "since": {
+        "default": "",
+        "type": "string",
+        "title": "Fetched since",
+        "description": "A date or time, instead of the run's data interval: 2026-03-01.",
+        "maxLength": 40,
+        "section": "When",
+    },
+    "until": {
+        "default": "",
+        "type": "string",
+        "title": "Fetched before",
+        "description": "A date or time, instead of the end of the run's data interval.",
+        "maxLength": 40,
+        "section": "When",
+    },
+    "dry_run": {
+        "default": False,
+        "type": "boolean",
+        "title": "Dry run",
+        "description": "Counts what would be loaded and what it would cost. Embeds and loads nothing.",
+        "section": "What",
     },
 }

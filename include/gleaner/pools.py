@@ -6,6 +6,7 @@ airflow pools import pools.json        # after: python -m include.gleaner.pools 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import Final
@@ -20,11 +21,22 @@ class Pool:
     description: str
 
 
-PROCESS: Final = Pool(name="gleaner_process", slots=4, description="Gleaner: pages into documents (CPU)")
-LOAD: Final = Pool(
-    name="gleaner_load", slots=4, description="Gleaner: chunks, vectors, bulk load (CPU, endpoint, database)"
+def _slots(stage: str) -> int:
+    """By GLEANER_<STAGE>_SLOTS; the same in every component, because batches are cut to fill the slots."""
+    value = os.environ.get(f"GLEANER_{stage}_SLOTS", "").strip()
+    return int(value) if value.isascii() and value.isdigit() and 0 < int(value) <= 10_000 else 4
+
+
+CRAWL: Final = Pool(name="gleaner_crawl", slots=_slots("CRAWL"), description="Gleaner: crawls (waiting for websites)")
+PROCESS: Final = Pool(
+    name="gleaner_process", slots=_slots("PROCESS"), description="Gleaner: pages into documents (CPU)"
 )
-POOLS: Final = (PROCESS, LOAD)
+LOAD: Final = Pool(
+    name="gleaner_load",
+    slots=_slots("LOAD"),
+    description="Gleaner: chunks, vectors, bulk load (CPU and endpoint)",
+)
+POOLS: Final = (CRAWL, PROCESS, LOAD)
 
 
 def as_json() -> str:

@@ -77,7 +77,12 @@ def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_there_are_dags() -> None:
-    assert [path.stem for path in DAG_FILES] == ["ingest_website", "maintain_knowledge"]
+    assert [path.stem for path in DAG_FILES] == [
+        "ingest_website",
+        "maintain_knowledge",
+        "rebuild_knowledge",
+        "refresh_websites",
+    ]
 
 
 def test_the_file_imports(parsed: dict[str, Any]) -> None:
@@ -110,15 +115,25 @@ def test_every_task_has_an_owner_retries_and_a_timeout(parsed: dict[str, Any]) -
 
 
 def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
-    if "ingest_website" not in parsed["dags"]:
-        tasks = parsed["dags"]["maintain_knowledge"]["tasks"]
-        assert (tasks["fill"]["pool"], tasks["fill"]["mapped"]) == ("gleaner_load", True)
-        assert "label" in tasks["fill"]["name"]
-        assert tasks["find"]["downstream"] == ["fill"]
+    ((dag_id, dag),) = parsed["dags"].items()
+    tasks = dag["tasks"]
+    if dag_id == "maintain_knowledge":
+        for name in ("fill", "mend"):
+            assert (tasks[name]["pool"], tasks[name]["mapped"]) == ("gleaner_load", True)
+            assert "label" in tasks[name]["name"]
+        assert (tasks["find"]["downstream"], tasks["find_broken"]["downstream"]) == (["fill"], ["mend"])
         assert tasks["look_over"]["trigger"] == "all_done"  # also when there was nothing to fill
-        assert parsed["dags"]["maintain_knowledge"]["runs"] == 1
+        assert dag["runs"] == 1
         return
-    tasks = parsed["dags"]["ingest_website"]["tasks"]
+    if dag_id == "rebuild_knowledge":
+        assert (tasks["process"]["pool"], tasks["load"]["pool"]) == ("gleaner_process", "gleaner_load")
+        assert tasks["survey"]["trigger"] == tasks["report"]["trigger"] == "all_done"
+        return
+    if dag_id == "refresh_websites":
+        assert tasks["find"]["downstream"] == ["ingest"]
+        assert tasks["ingest"]["mapped"]
+        return
+    assert tasks["crawl"]["pool"] == "gleaner_crawl"
     assert tasks["process"]["pool"] == "gleaner_process"
     assert tasks["load"]["pool"] == "gleaner_load"
     for task_id in ("process", "load"):

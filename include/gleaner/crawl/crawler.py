@@ -75,7 +75,7 @@ def crawl(conn: psycopg.Connection, *, tenant_id: str, request: IngestRequest, r
     policy = request.crawl
     source_id = source_id_of(tenant_id, root)
     frontier = Frontier(conn, tenant_id=tenant_id, source_id=source_id)
-    conf = {"url": request.url, "crawl": asdict(policy), "chunk": asdict(request.chunk)}
+    conf = {"url": request.url, "crawl": asdict(policy), "chunk": asdict(request.chunk), "dry_run": request.dry_run}
     job = frontier.open_job(run_id, root_url=root, conf=conf)
     if job.state == "running":
         throttle = Throttle(

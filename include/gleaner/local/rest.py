@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API that a local run makes."""
+"""The few calls of Airflow's REST API that a local run and the `gleaner` command make."""
 
 from __future__ import annotations
 
@@ -78,6 +78,16 @@ class AirflowApi:
             found += page["task_instances"]
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 return found
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What the task returned; None when it returned nothing, or has not yet."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
+        found = self._call("GET", f"{path}?stringify=false", missing_ok=True)
+        return None if found is None else found["value"]
+
+    def backfill(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Begin a backfill, as the API describes it; dry: only which days it would be."""
+        return self._json("POST", "/backfills/dry_run" if dry_run else "/backfills", body)
 
     def active_runs(self, dag_id: str) -> list[str]:
         """Ids of the runs that are queued or running."""

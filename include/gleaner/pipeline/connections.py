@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy, local_policy
-from include.gleaner.errors import ConnectionMissingError
+from include.gleaner.errors import ConnectionMissingError, InvalidParamError
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,8 +53,10 @@ def knowledge_connection() -> Iterator[psycopg.Connection]:
         yield conn
 
 
-def embedding() -> tuple[EmbedPolicy, str | None]:
+def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[EmbedPolicy, str | None]:
     """Which model makes the vectors, and the key for it: the endpoint of the connection if there is one, else local.
+
+    `named` and `dimensions` ask for another model of the same endpoint than the connection names.
 
     The connection's host is the endpoint's base URL (default: OpenAI's), its password the key; its extra may name
     `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute`, `tokens_per_minute`, and
@@ -62,10 +64,20 @@ def embedding() -> tuple[EmbedPolicy, str | None]:
     """
     connection = _connection(OPENAI_CONN_ID)
     if connection is None:
-        return local_policy(os.environ), None
+        policy = local_policy(os.environ)
+        if named not in (None, policy.model):
+            raise InvalidParamError("model", f"without a connection {OPENAI_CONN_ID!r} there is only {policy.model}")
+        return policy, None
     extra = connection.extra_dejson
-    model = str(extra.get("model", DEFAULT_OPENAI_MODEL))
-    dimensions = extra.get("dimensions", DIMENSIONS.get(model))
+    of_connection = str(extra.get("model", DEFAULT_OPENAI_MODEL))
+    model = named or of_connection
+    if model == of_connection:
+        dimensions = dimensions or extra.get("dimensions", DIMENSIONS.get(model))
+    else:
+        dimensions = dimensions or DIMENSIONS.get(model)
+        if dimensions is None:
+            raise InvalidParamError("dimensions", f"must say how many dimensions {model!r} has")
+        extra = {**extra, "price_per_million_tokens": PRICES.get(model)}
     if not isinstance(dimensions, int) or not 1 <= dimensions <= 16_000:
         raise ConnectionMissingError(
             f"connection {OPENAI_CONN_ID!r}: the extra must say how many dimensions {model!r} has, "

@@ -7,10 +7,11 @@ before the next is waited for: a task that is killed pays again for the requests
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -27,6 +28,7 @@ from include.gleaner.pipeline.collecting import collector_paused
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.process.records import document_from_json
 from include.gleaner.process.repeats import without_repeats
+from include.gleaner.report.pace import tell_batch, tell_run
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -51,18 +53,20 @@ def load_batch(
     embedder: Embedder,
     tally: BatchTally,
     documents: LiteralString | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> None:
     """Load every page of the batch that waits for it, and count into `tally`.
 
-    `documents` is another query for the pages than the usual one, with its columns. Raises EmbeddingError when the
-    model cannot be asked, and GleanerError when nothing of several pages was stored.
+    `documents` is another query for the pages than the usual one, with its columns; `where` holds what else it takes.
+    Raises EmbeddingError when the model cannot be asked, and GleanerError when nothing of several pages was stored.
     """
     tally.start(conn)
+    began = time.monotonic()
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
     query = documents or queries("plan")["documents_of_batch"]
     with collector_paused():
-        pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query)
+        pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query, where or {})
     tally.chunks = sum(len(page.chunks) for page in pages)
     tally.save(conn)
     vectors, refused = _vectors(conn, store, embedder, pages, tally, has_counts=chunk.encoding == DEFAULT_ENCODING)
@@ -73,6 +77,8 @@ def load_batch(
         failed |= _settle(conn, tally, part, outcome, refused)
         tally.pages += len(part)
         tally.save(conn)
+        seconds = time.monotonic() - began
+        tell_batch(batch.label, "load", done=tally.pages, of=len(pages), seconds=seconds, chunks=tally.chunks)
     tally.failed = len(failed)
     tally.save(conn, finished=True)
     log.info(
@@ -81,6 +87,7 @@ def load_batch(
         batch.label, tally.pages, tally.chunks, tally.stored.created, tally.stored.updated, tally.stored.unchanged,
         tally.stored.deleted, tally.stored.stale_pages, tally.embedded, tally.reused,
     )  # fmt: skip
+    tell_run(conn, tenant_id=tally.tenant_id, job_id=tally.job_id, stage="load")
     if len(failed) > 1 and len(failed) >= tally.pages:
         raise GleanerError(f"none of {len(failed)} pages could be loaded; dead_letter has the reasons")
 
@@ -93,10 +100,12 @@ def _chunked_pages(
     policy: ChunkPolicy,
     embedder: Embedder,
     query: LiteralString,
+    where: Mapping[str, Any],
 ) -> tuple[list[_Page], set[uuid.UUID]]:
     rows = conn.execute(  # one document at a time in memory
         query,
         {
+            **where,
             "tenant_id": tally.tenant_id,
             "model": embedder.model,
             "source_id": source_id,
@@ -190,13 +199,15 @@ def estimate_batch(
     chunk: ChunkPolicy,
     embedder: Embedder,
     tally: BatchTally,
+    documents: LiteralString | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> None:
     """Count what `load_batch` would do: chunks, vectors to ask for, their tokens. Asks for nothing, stores no chunk."""
     tally.start(conn)
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)
-    query = queries("plan")["documents_of_batch"]
-    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query)
+    query = documents or queries("plan")["documents_of_batch"]
+    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query, where or {})
     texts, tokens, inputs = _texts(pages)
     known = store.known_vectors(texts)
     wanted = [key for key in texts if key not in known]

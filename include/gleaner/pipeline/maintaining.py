@@ -12,21 +12,29 @@ from typing import Any, Final
 
 import psycopg
 
-from include.gleaner.config import ChunkPolicy, EmbedPolicy, fingerprint
+from include.gleaner.config import EmbedPolicy, fingerprint
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import EmbeddingQuotaError, KnowledgeDamagedError
 from include.gleaner.models import Batch
 from include.gleaner.pipeline.accounting import BatchTally
+from include.gleaner.pipeline.batches import BatchData
 from include.gleaner.pipeline.connections import endpoint_name, endpoint_state
 from include.gleaner.pipeline.indexing import index_model
 from include.gleaner.pipeline.loading import load_batch
 from include.gleaner.pipeline.patience import reschedule, waited_seconds
+from include.gleaner.pipeline.rework import Part, chunk_policy, load_part, open_parts, process_part, to_batches
+from include.gleaner.pipeline.surveying import survey
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
 
 PAGES_PER_BATCH: Final = 50
 MOST_BATCHES: Final = 40  # in one run; the next one goes on
+REPLAYS: Final = {
+    "first_delay": "1 hour",
+    "last_attempt": 6,
+}  # of a failure: after 1, 4, 16, 64 and 256 hours, then no more
+KEEP: Final = "90 days"  # bytes of older versions, and the names of pages that are gone
 CONSTRAINT: Final = "UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)"
 
 
@@ -40,7 +48,7 @@ def find_missing(conn: psycopg.Connection, policy: EmbedPolicy) -> list[tuple[st
         return []
     rows = conn.execute(
         queries("maintenance")["batches_without_vectors"],
-        {"tenant_id": None, "model": policy.model, "size": PAGES_PER_BATCH, "batches": MOST_BATCHES},
+        {"tenant_id": None, "model": policy.model, "size": PAGES_PER_BATCH, "batches": MOST_BATCHES, **REPLAYS},
     ).fetchall()
     return [
         (tenant, source, Batch(index=number, of=len(rows), first_page=first, last_page=last, pages=pages))
@@ -66,7 +74,7 @@ def fill_batch(
     row = conn.execute(queries("maintenance")["newest_job"], key).fetchone()
     if row is None:
         raise LookupError(f"source {source_id} has pages but no crawl")
-    chunk = ChunkPolicy(**row[1])
+    chunk = chunk_policy(conn, tenant_id, source_id)
     tally = BatchTally(
         tenant_id=tenant_id, job_id=row[0], stage="renew", batch_index=batch.index, try_number=try_number
     )
@@ -80,10 +88,35 @@ def fill_batch(
             embedder=embedder,
             tally=tally,
             documents=queries("maintenance")["documents_without_vectors"],
+            where=REPLAYS,
         )
     except EmbeddingQuotaError as error:
         reschedule(error, waited=waited_seconds(conn, tally))
     return tally
+
+
+def find_to_mend(conn: psycopg.Connection, run_id: str) -> list[BatchData]:
+    """Batches of pages that a dead run left behind, or that failed and are due for another try."""
+    found = conn.execute(
+        queries("maintenance")["parts_to_mend"],
+        {"tenant_id": None, "size": PAGES_PER_BATCH, "batches": MOST_BATCHES, **REPLAYS},
+    ).fetchall()
+    return to_batches(open_parts(conn, "mend", run_id, {}, found))
+
+
+def mend_part(
+    conn: psycopg.Connection, part: Part, *, policy: EmbedPolicy, embedder: Embedder, try_number: int
+) -> BatchTally:
+    """Read the part's pages, look over what their site repeats, and load them; the counts of the load.
+
+    A long wait for the endpoint is a reschedule. Raises like `load_batch`.
+    """
+    sql = queries("maintenance")
+    process_part(conn, part, try_number, snapshots=sql["snapshots_to_mend"], where=REPLAYS)
+    survey(conn, tenant_id=part.tenant_id, source_id=part.source_id)
+    return load_part(
+        conn, part, try_number, policy=policy, embedder=embedder, documents=sql["documents_to_mend"], where=REPLAYS
+    )
 
 
 def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
@@ -95,6 +128,11 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
     key = {"tenant_id": None, "model": policy.model}
     pruned = conn.execute(sql["prune_pending"], key).rowcount
     conn.execute(sql["prune_reservations"], key)
+    snapshots = conn.execute(sql["prune_snapshots"], {**key, "keep": KEEP}).rowcount
+    with conn.transaction():
+        old = conn.execute(sql["prune_tombstones"], {**key, "keep": KEEP}).fetchall()
+        ids = {"tenant_ids": [tenant for tenant, _ in old], "page_ids": [page for _, page in old]}
+        conn.execute(sql["delete_tombstones"], {**key, **ids})
     index_model(conn, policy)
     definition = _one(conn, "constraint_definition", key)
     chunks, tenants = conn.execute(sql["missing_vectors"], key).fetchone() or (0, 0)
@@ -107,6 +145,9 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
         "tenants_without_vectors": tenants,
         "pages_not_chunked": _one(conn, "not_chunked", key),
         "pruned_vectors": pruned,
+        "pruned_snapshots": snapshots,
+        "pruned_tombstones": len(old),
+        "given_up": _one(conn, "given_up", {**key, **REPLAYS}),
     }
     log.info("knowledge: %s", report)
     if report["disagreeing_fences"]:

@@ -22,12 +22,19 @@ def reschedule(error: EmbeddingQuotaError, *, waited: float) -> NoReturn:
 
     `waited` is the time in seconds since the try began for the first time. After a day `error` itself is raised.
     """
-    from airflow.sdk.exceptions import AirflowRescheduleException
-
     if waited + error.retry_after > MOST_SECONDS:
         raise error
     log.warning("%s. The task gives its slot back for %.0f s.", error, error.retry_after)
-    at = datetime.now(UTC) + timedelta(seconds=error.retry_after)
+    come_back_in(error.retry_after)
+
+
+def come_back_in(seconds: float, why: str = "") -> NoReturn:
+    """Give the slot back; Airflow begins the task again after so many seconds, as the same try."""
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    if why:
+        log.info("%s: the task gives its slot back for %.1f s", why, seconds)
+    at = datetime.now(UTC) + timedelta(seconds=seconds)
     raise AirflowRescheduleException(at) from None  # type: ignore[no-untyped-call]
 
 

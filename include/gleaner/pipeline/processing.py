@@ -6,8 +6,9 @@ import logging
 import time
 import uuid
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -20,6 +21,7 @@ from include.gleaner.process.document import read_document
 from include.gleaner.process.records import document_to_json
 from include.gleaner.process.repeats import block_hashes
 from include.gleaner.process.similar import bands_of
+from include.gleaner.report.pace import tell_batch, tell_run
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -27,15 +29,26 @@ log = logging.getLogger(__name__)
 PAGES_PER_TRANSACTION = 10  # what a killed task does again at most, and what is in memory at once
 
 
-def process_batch(conn: psycopg.Connection, *, source_id: uuid.UUID, batch: Batch, tally: BatchTally) -> None:
+def process_batch(
+    conn: psycopg.Connection,
+    *,
+    source_id: uuid.UUID,
+    batch: Batch,
+    tally: BatchTally,
+    snapshots: LiteralString | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> None:
     """Process every page of the batch that waits for it, and count into `tally`.
 
+    `snapshots` is another query for the pages than the usual one, with its columns; `where` holds what else it takes.
     Raises GleanerError when not one page of a batch of several could be processed: that is no matter of single pages.
     """
     after = uuid.UUID(int=0)
     began = time.monotonic()
     tally.start(conn)
-    while pages := _read(conn, tally.tenant_id, source_id, batch, after):
+    query = snapshots or queries("plan")["snapshots_of_batch"]
+    key = {**(where or {}), "tenant_id": tally.tenant_id, "source_id": source_id}
+    while pages := _read(conn, query, key, batch, after):
         with collector_paused():
             results = [(page, _process(page)) for page in pages]
         with conn.transaction():
@@ -45,22 +58,20 @@ def process_batch(conn: psycopg.Connection, *, source_id: uuid.UUID, batch: Batc
         tally.pages += len(pages)
         tally.save(conn)
         seconds = time.monotonic() - began
-        log.info(
-            "%s: %d/%d pages processed, %.1f pages/s", batch.label, tally.pages, batch.pages, tally.pages / seconds
-        )
+        tell_batch(batch.label, "process", done=tally.pages, of=batch.pages, seconds=seconds, failed=tally.failed)
     tally.save(conn, finished=True)
+    tell_run(conn, tenant_id=tally.tenant_id, job_id=tally.job_id, stage="process")
     if tally.failed == tally.pages > 1:
         raise GleanerError(f"none of {tally.pages} pages could be processed; dead_letter has the reasons")
 
 
 def _read(
-    conn: psycopg.Connection, tenant_id: str, source_id: uuid.UUID, batch: Batch, after: uuid.UUID
+    conn: psycopg.Connection, query: LiteralString, key: Mapping[str, Any], batch: Batch, after: uuid.UUID
 ) -> list[Snapshot]:
     rows = conn.execute(
-        queries("plan")["snapshots_of_batch"],
+        query,
         {
-            "tenant_id": tenant_id,
-            "source_id": source_id,
+            **key,
             "first_page": batch.first_page,
             "last_page": batch.last_page,
             "after": after,

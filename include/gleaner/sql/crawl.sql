@@ -21,7 +21,8 @@ RETURNING job_id
 UPDATE gleaner.crawl_job last SET goes_on = false
 WHERE last.tenant_id = %(tenant_id)s AND last.source_id = %(source_id)s AND last.goes_on AND last.state = 'partial'
   AND last.job_id = (SELECT max(job_id) FROM gleaner.crawl_job
-                     WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND job_id <> %(job_id)s)
+                     WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND job_id <> %(job_id)s
+                       AND kind = 'crawl')
   AND last.conf -> 'crawl' = %(crawl)s AND last.crawled_at > clock_timestamp() - interval '3 days'
 RETURNING last.job_id, coalesce(last.reason, '')
 
@@ -44,6 +45,11 @@ WHERE p.tenant_id = %(tenant_id)s AND p.page_id = mine.page_id
 -- job --
 SELECT job_id, state, coalesce(reason, '') FROM gleaner.crawl_job
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND run_id = %(run_id)s
+
+-- remember_params --
+-- What a refresh of the source repeats.
+UPDATE gleaner.website_source SET params = %(params)s
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND params IS DISTINCT FROM %(params)s
 
 -- reopen_job --
 UPDATE gleaner.crawl_job SET state = 'running', reason = NULL, crawled_at = NULL, goes_on = false

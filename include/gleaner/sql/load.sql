@@ -140,7 +140,10 @@ INSERT INTO gleaner.dead_letter AS d (tenant_id, stage, page_id, item, reason, d
 VALUES (%(tenant_id)s, %(stage)s, %(page_id)s, %(item)s, %(reason)s, %(detail)s, %(job_id)s)
 ON CONFLICT (tenant_id, stage, page_id, item) DO UPDATE
 SET reason = excluded.reason, detail = excluded.detail, job_id = excluded.job_id, last_at = now(),
-    resolved_at = NULL, attempts = d.attempts + CASE WHEN d.job_id IS DISTINCT FROM excluded.job_id THEN 1 ELSE 0 END
+    resolved_at = NULL,
+    attempts = CASE WHEN d.resolved_at IS NOT NULL THEN 1  -- mended meanwhile: a failure of its own
+                    WHEN d.job_id IS DISTINCT FROM excluded.job_id OR d.last_at < now() - interval '30 minutes'
+                    THEN d.attempts + 1 ELSE d.attempts END
 
 -- resolve_dead_letters --
 UPDATE gleaner.dead_letter SET resolved_at = now()

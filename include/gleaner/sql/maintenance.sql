@@ -2,8 +2,8 @@
 
 -- batches_without_vectors --
 -- Loaded pages with chunks that wait for their vectors, in batches of one source each; tenants in fair turns, so that
--- the first batch of each tenant comes before anybody's second. What the endpoint refused for good waits for nothing, and who
--- has spent the month's quota takes nobody's turn.
+-- the first batch of each tenant comes before anybody's second. What the endpoint refused is asked again when it is due,
+-- and who has spent the month's quota takes nobody's turn.
 WITH waiting AS (
     SELECT DISTINCT k.tenant_id, k.source_id AS page_id
     FROM gleaner.tenant_knowledge k
@@ -13,7 +13,9 @@ WITH waiting AS (
       AND NOT EXISTS (
             SELECT 1 FROM gleaner.dead_letter d
             WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
-              AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL)
+              AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL
+              AND (d.attempts >= %(last_attempt)s
+                   OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1)))
       AND NOT EXISTS (
             SELECT 1 FROM gleaner.tenant t
             WHERE t.tenant_id = k.tenant_id AND t.monthly_token_quota <= (
@@ -34,10 +36,75 @@ SELECT tenant_id, source_id, first_page, last_page, pages FROM batches
 ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY batch, source_id), tenant_id
 LIMIT %(batches)s
 
+-- parts_to_mend --
+-- Pages with content that no run loads any more: it died, or they failed and are due for another try. Those of a run under way
+-- are its own, and what only a dry run fetched waits for a real one. Ranges of one source each, tenants in fair turns.
+WITH waiting AS (
+    SELECT p.tenant_id, p.source_id, p.page_id
+    FROM gleaner.website_page p
+    WHERE p.state IN ('fetched', 'completed', 'failed') AND p.generation IS NOT NULL
+      AND (%(tenant_id)s::text IS NULL OR p.tenant_id = %(tenant_id)s)
+      AND NOT EXISTS (
+            SELECT 1 FROM gleaner.dead_letter d
+            WHERE d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.stage IN ('process', 'load')
+              AND d.item = '' AND d.resolved_at IS NULL AND (d.attempts >= %(last_attempt)s
+                   OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1)))
+      AND (SELECT (j.finished_at IS NOT NULL OR j.started_at < now() - interval '12 hours')
+                  AND j.conf ->> 'dry_run' IS DISTINCT FROM 'true'
+           FROM gleaner.crawl_job j
+           WHERE j.tenant_id = p.tenant_id AND j.source_id = p.source_id AND j.kind = 'crawl'
+           ORDER BY j.job_id DESC LIMIT 1)
+), cut AS (
+    SELECT tenant_id, source_id, page_id,
+           (row_number() OVER (PARTITION BY tenant_id, source_id ORDER BY page_id) - 1) / %(size)s AS part
+    FROM waiting
+)
+SELECT tenant_id, source_id, (array_agg(page_id ORDER BY page_id))[1] AS first_page,
+       (array_agg(page_id ORDER BY page_id DESC))[1] AS last_page, count(*)::int AS pages
+FROM cut GROUP BY tenant_id, source_id, part
+ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY part, source_id), tenant_id
+LIMIT %(batches)s
+
+-- snapshots_to_mend --
+-- Newest bytes of the pages of a part that wait to be read, or failed and are due.
+SELECT p.page_id, p.url, p.generation, s.body, s.content_type
+FROM gleaner.website_page p
+JOIN gleaner.page_snapshot s USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state IN ('fetched', 'failed')
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s AND p.page_id > %(after)s
+  AND NOT EXISTS (
+        SELECT 1 FROM gleaner.dead_letter d
+        WHERE d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.stage = 'process' AND d.item = ''
+          AND d.resolved_at IS NULL AND (d.attempts >= %(last_attempt)s
+               OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1)))
+ORDER BY p.page_id
+LIMIT %(limit)s
+
+-- documents_to_mend --
+-- Documents of the pages of a part that wait to be loaded, or failed and are due.
+SELECT p.page_id, p.url, d.generation, d.document, d.dropped
+FROM gleaner.website_page p
+JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'completed'
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND NOT EXISTS (
+        SELECT 1 FROM gleaner.dead_letter l
+        WHERE l.tenant_id = p.tenant_id AND l.page_id = p.page_id AND l.stage = 'load' AND l.item = ''
+          AND l.resolved_at IS NULL AND (l.attempts >= %(last_attempt)s
+               OR l.last_at > now() - %(first_delay)s::interval * power(4, l.attempts - 1)))
+ORDER BY p.page_id
+
+-- given_up --
+-- Failures that nobody tries again by himself: the last try was too much.
+SELECT count(*)::int FROM gleaner.dead_letter d
+WHERE d.resolved_at IS NULL AND d.stage <> 'crawl' AND d.attempts >= %(last_attempt)s
+  AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)
+
 -- newest_job --
 -- Whose way of cutting the pages of the source were loaded by.
 SELECT job_id, conf -> 'chunk' FROM gleaner.crawl_job
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND crawled_at IS NOT NULL
+  AND kind = 'crawl'
 ORDER BY job_id DESC LIMIT 1
 
 -- documents_without_vectors --
@@ -54,7 +121,9 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
           AND NOT EXISTS (
                 SELECT 1 FROM gleaner.dead_letter d
                 WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
-                  AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL))
+                  AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL
+                  AND (d.attempts >= %(last_attempt)s
+                       OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1))))
 ORDER BY p.page_id
 
 -- missing_vectors --
@@ -102,6 +171,36 @@ WHERE fence <> there
 -- Paid vectors that no load came to fetch: their pages changed meanwhile.
 DELETE FROM gleaner.pending_embedding
 WHERE created_at < now() - interval '14 days' AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+
+-- prune_snapshots --
+-- Bytes of older versions that are past their time; the newest of each page stays, however old.
+DELETE FROM gleaner.page_snapshot s USING (
+    SELECT o.tenant_id, o.page_id, o.generation
+    FROM gleaner.page_snapshot o JOIN gleaner.website_page p USING (tenant_id, page_id)
+    WHERE o.generation < p.generation AND o.fetched_at < now() - %(keep)s::interval
+      AND (%(tenant_id)s::text IS NULL OR o.tenant_id = %(tenant_id)s)
+    LIMIT 20000) AS old
+WHERE s.tenant_id = old.tenant_id AND s.page_id = old.page_id AND s.generation = old.generation
+
+-- prune_tombstones --
+-- Pages that went long ago and that no crawl has met since, with their fences. What has chunks stays, whatever its state.
+WITH old AS (
+    SELECT p.tenant_id, p.page_id FROM gleaner.website_page p
+    WHERE p.state = 'gone' AND coalesce(p.checked_at, p.first_seen_at) < now() - %(keep)s::interval
+      AND (%(tenant_id)s::text IS NULL OR p.tenant_id = %(tenant_id)s)
+      AND NOT EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
+    ORDER BY p.tenant_id, p.page_id LIMIT 5000 FOR UPDATE SKIP LOCKED
+), fences AS (
+    DELETE FROM gleaner.knowledge_generation g USING old
+    WHERE g.tenant_id = old.tenant_id AND g.source_id = old.page_id
+)
+SELECT tenant_id, page_id FROM old
+
+-- delete_tombstones --
+DELETE FROM gleaner.website_page p
+USING unnest(%(tenant_ids)s::text[], %(page_ids)s::uuid[]) AS old (tenant_id, page_id)
+WHERE p.tenant_id = old.tenant_id AND p.page_id = old.page_id AND p.state = 'gone'
+  AND (%(tenant_id)s::text IS NULL OR p.tenant_id = %(tenant_id)s)
 
 -- prune_reservations --
 DELETE FROM gleaner.token_reservation

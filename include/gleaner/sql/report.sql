@@ -24,3 +24,14 @@ SELECT heading FROM (
     JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id
     WHERE k.tenant_id = %(tenant_id)s AND k.section_title <> ''
     GROUP BY 1 ORDER BY 2 LIMIT 3) AS found
+
+-- stage_progress --
+-- Pages done and to do in one stage of a run, by the newest try of each batch, and the seconds since it began.
+SELECT coalesce(sum(newest.pages), 0)::int, j.planned_pages,
+       coalesce(extract(epoch FROM clock_timestamp() - min(newest.started_at)), 0)::float8
+FROM gleaner.crawl_job j
+LEFT JOIN (SELECT DISTINCT ON (batch_index) pages, started_at FROM gleaner.batch_report
+           WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s
+           ORDER BY batch_index, try_number DESC) AS newest ON true
+WHERE j.tenant_id = %(tenant_id)s AND j.job_id = %(job_id)s
+GROUP BY j.planned_pages

@@ -27,9 +27,14 @@ CREATE TABLE gleaner.website_source (
     source_id  uuid        NOT NULL,
     root_url   text        NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    refresh_every interval DEFAULT '1 day' CHECK (refresh_every >= interval '1 hour'),
+    paused        boolean  NOT NULL DEFAULT false,
+    params        jsonb,
     PRIMARY KEY (tenant_id, source_id),
     UNIQUE (tenant_id, root_url)
 );
+COMMENT ON COLUMN gleaner.website_source.refresh_every IS 'How often refresh_websites ingests it again; null: never.';
+COMMENT ON COLUMN gleaner.website_source.params IS 'The Params of the last ingest_website that could crawl it: what a refresh repeats.';
 
 CREATE TABLE gleaner.crawl_job (
     tenant_id     text        NOT NULL,
@@ -46,6 +51,7 @@ CREATE TABLE gleaner.crawl_job (
     finished_at   timestamptz,
     goes_on       boolean     NOT NULL DEFAULT false,
     traps         jsonb       NOT NULL DEFAULT '[]',
+    kind          text        NOT NULL DEFAULT 'crawl' CHECK (kind IN ('crawl', 'rebuild', 'mend')),
     PRIMARY KEY (tenant_id, job_id),
     UNIQUE (tenant_id, source_id, run_id),
     FOREIGN KEY (tenant_id, source_id) REFERENCES gleaner.website_source
@@ -53,6 +59,7 @@ CREATE TABLE gleaner.crawl_job (
 COMMENT ON COLUMN gleaner.crawl_job.state IS
     'State of the crawl: complete when it reached everything in scope; only then may pages count as vanished.';
 
+COMMENT ON COLUMN gleaner.crawl_job.kind IS 'crawl of ingest_website, rebuild of rebuild_knowledge, mend of maintain_knowledge. Only crawls fetch.';
 COMMENT ON COLUMN gleaner.crawl_job.goes_on IS 'The crawl was stopped by time or by the site: the next run of the source goes on with it.';
 COMMENT ON COLUMN gleaner.crawl_job.traps IS 'Families of addresses without end that were followed so far and no further: kind, pattern, followed, left_out.';
 
@@ -95,6 +102,7 @@ COMMENT ON COLUMN gleaner.website_page.missing_count IS 'Crawls in a row that fo
 COMMENT ON COLUMN gleaner.website_page.hops IS 'Redirects that led here from the last page that was linked.';
 CREATE INDEX website_page_frontier ON gleaner.website_page (tenant_id, source_id, found_job, visited_job);
 CREATE INDEX website_page_state ON gleaner.website_page (tenant_id, source_id, state, page_id);
+CREATE INDEX website_page_fetched ON gleaner.website_page (fetched_at) WHERE generation IS NOT NULL;
 CREATE INDEX website_page_content ON gleaner.website_page (tenant_id, source_id, content_hash);
 
 CREATE TABLE gleaner.page_snapshot (

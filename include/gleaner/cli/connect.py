@@ -1,0 +1,46 @@
+"""Where the command finds Airflow and the knowledge database: environment only, so that no secret is in a history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from include.gleaner.errors import SetupError
+from include.gleaner.local.rest import AirflowApi
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+def airflow() -> AirflowApi:
+    """The API of GLEANER_AIRFLOW_URL, with GLEANER_AIRFLOW_USER and GLEANER_AIRFLOW_PASSWORD.
+
+    Raises SetupError when one of them is not set.
+    """
+    names = ("GLEANER_AIRFLOW_URL", "GLEANER_AIRFLOW_USER", "GLEANER_AIRFLOW_PASSWORD")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise SetupError(f"{', '.join(missing)} not set: the address of Airflow and a login for its API")
+    url, user, password = (os.environ[name] for name in names)
+    return AirflowApi(url, user, password)
+
+
+@contextmanager
+def knowledge() -> Iterator[psycopg.Connection]:
+    """The knowledge database of GLEANER_DSN. Raises SetupError when it is not set or does not answer."""
+    import psycopg
+
+    from include.gleaner.ops.migrate import check_schema
+
+    dsn = os.environ.get("GLEANER_DSN", "")
+    if not dsn:
+        raise SetupError("GLEANER_DSN not set: a libpq connection string of the knowledge database")
+    try:
+        connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        raise SetupError(f"the database of GLEANER_DSN cannot be reached ({type(error).__name__})") from None
+    with connection as conn:
+        check_schema(conn)
+        yield conn

@@ -1,0 +1,67 @@
+"""Which pages of a day are done again, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from include.gleaner.config import EmbedPolicy
+from include.gleaner.pipeline.indexing import index_model
+from include.gleaner.pipeline.rework import PAGES_PER_BATCH, Part, open_parts
+from include.gleaner.pipeline.switching import switch_model
+from include.gleaner.rebuild_request import RebuildRequest
+from include.gleaner.sql import queries
+
+TOTALS = ("processed", "failed", "no_content", "loaded", "chunks", "embedded", "reused", "tokens", "created", "updated",
+          "unchanged", "deleted", "stale_pages")  # fmt: skip
+
+
+def find_parts(conn: psycopg.Connection, request: RebuildRequest, run_id: str, policy: EmbedPolicy) -> list[Part]:
+    """The pages of the request, with a job for each of their sources."""
+    key = {**_key(request, policy), "stage": request.stage, "size": PAGES_PER_BATCH}
+    found = conn.execute(queries("rebuild")["parts_of_interval"], key).fetchall()
+    conf = {
+        "stage": request.stage, "model": policy.model, "since": request.since.isoformat(),
+        "until": request.until.isoformat(), "dry_run": request.dry_run,
+    }  # fmt: skip
+    return open_parts(conn, "rebuild", run_id, conf, found)
+
+
+def report(
+    conn: psycopg.Connection, request: RebuildRequest, run_id: str, policy: EmbedPolicy, *, is_of_connection: bool
+) -> dict[str, Any]:
+    """Index the model, switch the tenants that are complete under it, and store what was done with each source's job.
+
+    Readers are switched only to the model of the connection: with another one the next ingest would switch them back.
+    """
+    sql = queries("rebuild")
+    jobs = conn.execute(
+        sql["jobs_of_run"], {"run_id": f"rebuild:{run_id}", "kind": "rebuild", "tenant_id": request.tenant_id}
+    ).fetchall()
+    told: dict[str, Any] = {
+        "model": policy.model, "stage": request.stage, "since": request.since.isoformat(),
+        "until": request.until.isoformat(), "sources": len(jobs), "dry_run": request.dry_run,
+    }  # fmt: skip
+    totals = dict.fromkeys(TOTALS, 0)
+    if jobs and not request.dry_run:
+        index_model(conn, policy)  # before readers come
+    for tenant_id in dict.fromkeys(job[0] for job in jobs):
+        if is_of_connection and not request.dry_run:
+            switch_model(conn, tenant_id=tenant_id, model=policy.model)
+    for tenant_id, _, job_id in jobs:
+        key = {"tenant_id": tenant_id, "job_id": job_id}
+        row = conn.execute(sql["totals"], key).fetchone() or (0,) * len(TOTALS)
+        own = dict(zip(TOTALS, row, strict=True))
+        totals = {name: totals[name] + own[name] for name in TOTALS}
+        conn.execute(sql["finish_job"], {**key, "report": Jsonb({**told, "work": own})})
+    left = conn.execute(sql["not_rebuilt"], _key(request, policy)).fetchone() or (0,)
+    price = None if policy.price is None else round(totals["tokens"] * policy.price / 1_000_000, 6)
+    return {**told, "work": totals, "cost": price, "not_rebuilt": left[0]}
+
+
+def _key(request: RebuildRequest, policy: EmbedPolicy) -> dict[str, Any]:
+    return {
+        "tenant_id": request.tenant_id, "since": request.since, "until": request.until, "model": policy.model,
+    }  # fmt: skip

@@ -1,0 +1,56 @@
+"""What Gleaner does in Airflow's scheduler: its pools are there before a task needs them. Registered by the plugin.
+
+A task whose pool does not exist is never run and says nothing, so a missing pool is made. One that exists is left as it
+is: its slots are for the operator to choose.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from airflow.listeners import hookimpl
+
+from include.gleaner.pools import POOLS
+
+log = logging.getLogger(__name__)
+
+DAG_IDS: Final = frozenset({"ingest_website", "refresh_websites", "rebuild_knowledge", "maintain_knowledge"})
+
+
+class PoolKeeper:
+    """Listens to the scheduler."""
+
+    @hookimpl
+    def on_starting(self, component: Any) -> None:
+        """When the scheduler starts."""
+        if type(component).__name__ == "SchedulerJobRunner" or getattr(component, "job_type", "") == "SchedulerJob":
+            make_missing_pools()
+
+    @hookimpl
+    def on_dag_run_running(self, dag_run: Any, msg: str) -> None:
+        """When a run of one of Gleaner's DAGs starts."""
+        if dag_run.dag_id in DAG_IDS:
+            make_missing_pools()
+
+
+def make_missing_pools() -> list[str]:
+    """Make the pools that are not there; their names. Another scheduler may do so at the same moment."""
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
+
+    try:
+        with create_session() as session:
+            there = set(session.scalars(select(Pool.pool)))
+            missing = [pool for pool in POOLS if pool.name not in there]
+            session.add_all(
+                Pool(pool=pool.name, slots=pool.slots, description=pool.description, include_deferred=False)
+                for pool in missing
+            )
+    except IntegrityError:
+        return []
+    for pool in missing:
+        log.warning("pool %s was not there; made with %d slots", pool.name, pool.slots)
+    return [pool.name for pool in missing]

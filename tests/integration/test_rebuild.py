@@ -1,0 +1,295 @@
+"""rebuild_knowledge: a day is done again from what is stored, as often as one likes, and newer content always wins."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.gleaner import pipeline
+from include.gleaner.errors import InvalidParamError, RunFailedError, UnknownParamError
+from include.gleaner.pipeline import rework
+from tests.integration.test_pipeline import article, website
+from tests.support.tenant import Tenant
+from tests.support.website import page
+
+ROOT = Path(__file__).parents[2]
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+MODEL = "text-embedding-3-large"
+
+
+def fetched_on(tenant: Tenant, day: datetime, *paths: str) -> None:
+    """As if the pages had been fetched at noon of that day."""
+    for path in paths:
+        url = tenant.site.url.rstrip("/") + path
+        tenant.conn.execute(
+            "UPDATE gleaner.website_page SET fetched_at = %s WHERE tenant_id = %s AND url = %s",
+            (day + timedelta(hours=12), tenant.name, url),
+        )
+
+
+def rebuild(day: datetime | None = DAY, run_id: str = "day", **params: Any) -> dict[str, Any]:
+    """The tasks of the DAG in their order; the report."""
+    interval = (day, day + timedelta(days=1)) if day else (None, None)
+    for batch in pipeline.find_pages_of_interval(params, run_id, interval):
+        pipeline.reprocess_pages(params, interval, batch, 1)
+    for batch in pipeline.find_documents_of_interval(params, run_id, interval):
+        pipeline.reload_chunks(params, interval, batch, 1)
+    return pipeline.report_rebuild(params, run_id, interval)
+
+
+@pytest.fixture
+def loaded(tenant: Tenant) -> Tenant:
+    tenant.site.routes = website("apples", "pears")
+    tenant.run()
+    fetched_on(tenant, DAY, "/apples")
+    fetched_on(tenant, DAY + timedelta(days=1), "/pears")
+    return tenant
+
+
+def damage(tenant: Tenant) -> None:
+    """Chunks and documents as an older version would have left them."""
+    tenant.conn.execute("UPDATE gleaner.tenant_knowledge SET full_text = 'old', content_hash = '\\x00'")
+    tenant.conn.execute("UPDATE gleaner.knowledge_generation SET fingerprint = 'old', set_hash = '\\x00'")
+    tenant.conn.execute("UPDATE gleaner.page_document SET document = jsonb_set(document, '{title}', '\"old\"')")
+
+
+def test_only_the_day_is_rebuilt_and_no_vector_is_paid_again(loaded: Tenant) -> None:
+    before, calls = loaded.knowledge(), loaded.endpoint.stats().calls
+    damage(loaded)
+    report = rebuild()
+    assert (report["work"]["processed"], report["work"]["loaded"], report["work"]["updated"]) == (1, 1, 1)
+    after = dict(loaded.knowledge())
+    assert after["/apples"] == dict(before)["/apples"] == article("apples")
+    assert after["/pears"] == "old"
+    rebuild(DAY + timedelta(days=1), "next day")
+    assert dict(loaded.knowledge())["/pears"] == article("pears")
+    assert loaded.endpoint.stats().calls == calls
+    assert loaded.states() == {"/": "chunked", "/apples": "chunked", "/pears": "chunked"}
+
+
+def test_the_same_day_again_writes_nothing(loaded: Tenant) -> None:
+    rebuild()
+    before = loaded.physical()
+    report = rebuild()
+    assert loaded.physical() == before
+    assert report["not_rebuilt"] == 0
+    assert rebuild(run_id="another run")["work"]["unchanged"] == 1
+    assert loaded.physical() == before
+
+
+def test_an_empty_day_has_nothing_to_do(loaded: Tenant) -> None:
+    before = loaded.physical()
+    report = rebuild(DAY - timedelta(days=30))
+    assert (report["sources"], report["work"]["loaded"], report["not_rebuilt"]) == (0, 0, 0)
+    assert loaded.physical() == before
+
+
+def test_newer_content_is_never_overwritten(loaded: Tenant) -> None:
+    interval = (DAY, DAY + timedelta(days=1))
+    (batch,) = pipeline.find_pages_of_interval({}, "day", interval)
+    (loads,) = pipeline.find_documents_of_interval({}, "day", interval)
+    loaded.site.routes["/apples"] = page(article("quinces"))
+    loaded.run()  # meanwhile
+    before = loaded.physical()
+    assert pipeline.reprocess_pages({}, interval, batch, 1)["pages"] == 0
+    assert pipeline.reload_chunks({}, interval, loads, 1)["pages"] == 0
+    assert loaded.physical() == before
+    assert dict(loaded.knowledge())["/apples"] == article("quinces")
+    assert rebuild(run_id="later")["sources"] == 0  # the page belongs to another day now
+
+
+def test_a_tenant_is_rebuilt_without_the_others(loaded: Tenant) -> None:
+    other = Tenant(site=loaded.site, endpoint=loaded.endpoint, conn=loaded.conn, name="other")
+    other.run()
+    fetched_on(other, DAY, "/apples")
+    damage(loaded)
+    rebuild(tenant="other", run_id="of other")
+    assert dict(other.knowledge())["/apples"] == article("apples")
+    assert dict(loaded.knowledge())["/apples"] == "old"
+    rebuild(tenant="acme", run_id="of acme")
+    assert dict(loaded.knowledge())["/apples"] == article("apples")
+    jobs = loaded.rows("SELECT tenant_id, kind, state FROM gleaner.crawl_job WHERE kind <> 'crawl' ORDER BY 1")
+    assert jobs == [("acme", "rebuild", "complete"), ("other", "rebuild", "complete")]
+
+
+def test_two_tenants_at_once_on_the_same_day(loaded: Tenant) -> None:
+    """Their tasks are interleaved, with the same run id even, and neither touches the other's rows or reports."""
+    other = Tenant(site=loaded.site, endpoint=loaded.endpoint, conn=loaded.conn, name="other")
+    other.run()
+    fetched_on(other, DAY, "/apples")
+    damage(loaded)
+    interval = (DAY, DAY + timedelta(days=1))
+    both = [{"tenant": name} for name in ("acme", "other")]
+    found = [pipeline.find_pages_of_interval(params, "day", interval) for params in both]
+    for params, batches in zip(both, found, strict=True):
+        for batch in batches:
+            assert {part["tenant"] for part in batch["parts"]} == {params["tenant"]}
+            pipeline.reprocess_pages(params, interval, batch, 1)
+    loads = [pipeline.find_documents_of_interval(params, "day", interval) for params in both]
+    for params, batches in zip(both, loads, strict=True):
+        for batch in batches:
+            pipeline.reload_chunks(params, interval, batch, 1)
+    reports = [pipeline.report_rebuild(params, "day", interval) for params in both]
+    assert [(report["sources"], report["work"]["loaded"]) for report in reports] == [(1, 1), (1, 1)]
+    for tenant in (loaded, other):
+        assert dict(tenant.knowledge())["/apples"] == article("apples")
+
+
+def test_an_incomplete_crawl_before_a_rebuild_is_still_gone_on_with(loaded: Tenant) -> None:
+    """A rebuild is no crawl: it must not become the newest one of the source."""
+    loaded.conn.execute("UPDATE gleaner.crawl_job SET state = 'partial', goes_on = true")
+    rebuild()
+    loaded.run()
+    assert loaded.rows("SELECT count(*) FROM gleaner.crawl_job WHERE goes_on") == [(0,)]
+
+
+@pytest.mark.parametrize("stage", ["process", "chunk", "embed"])
+def test_another_model_stands_beside_until_the_connection_names_it(
+    loaded: Tenant, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    before = loaded.knowledge()
+    for day in (DAY, DAY + timedelta(days=1)):
+        rebuild(day, f"{day}", model=MODEL, stage=stage)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert rebuild(today, "today", model=MODEL, stage=stage)["model"] == MODEL
+    rows = dict(loaded.rows("SELECT embedding_model, count(*) FROM gleaner.tenant_knowledge GROUP BY 1"))
+    assert rows == {"text-embedding-3-small": 3, MODEL: 3}
+    assert loaded.rows("SELECT search_model FROM gleaner.tenant") == [("text-embedding-3-small",)]
+    calls = loaded.endpoint.stats().calls
+    assert rebuild(today, "again", model=MODEL, stage=stage)["work"]["embedded"] == 0
+    connection = json.loads(os.environ["AIRFLOW_CONN_GLEANER_OPENAI"])
+    connection["extra"] = {"model": MODEL}
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps(connection))
+    report = loaded.run()
+    assert (report["work"]["embedded"], report["pages_behind"]) == (0, 0)
+    assert loaded.rows("SELECT search_model FROM gleaner.tenant") == [(MODEL,)]
+    assert loaded.rows("SELECT DISTINCT embedding_model FROM gleaner.tenant_knowledge") == [(MODEL,)]
+    assert loaded.endpoint.stats().calls == calls
+    assert loaded.knowledge() == before
+
+
+def test_embed_fills_in_what_is_missing_only(loaded: Tenant) -> None:
+    assert rebuild(stage="embed")["sources"] == 0
+    loaded.conn.execute("UPDATE gleaner.tenant_knowledge SET embedding = NULL, content_hash = '\\x00'")
+    loaded.conn.execute("UPDATE gleaner.knowledge_generation SET set_hash = '\\x00'")
+    loaded.conn.execute("DELETE FROM gleaner.pending_embedding")
+    assert rebuild(stage="embed")["work"]["embedded"] == 1
+    assert loaded.rows("SELECT count(*) FROM gleaner.tenant_knowledge WHERE embedding IS NULL") == [(2,)]
+
+
+def test_a_dry_run_counts_and_asks_for_nothing(loaded: Tenant) -> None:
+    before, calls = loaded.physical(), loaded.endpoint.stats().calls
+    report = rebuild(model=MODEL, dry_run=True)
+    assert (report["work"]["loaded"], report["work"]["embedded"]) == (1, 1)
+    assert report["work"]["tokens"] > 10
+    assert report["cost"] == round(report["work"]["tokens"] * 0.13 / 1e6, 6)
+    assert loaded.physical() == before
+    assert loaded.endpoint.stats().calls == calls
+
+
+def test_what_could_not_be_loaded_is_red(loaded: Tenant) -> None:
+    interval = (DAY, DAY + timedelta(days=1))
+    pipeline.find_pages_of_interval({"model": MODEL}, "day", interval)
+    with pytest.raises(RunFailedError, match=f"1 pages of the interval are not loaded with {MODEL}"):
+        pipeline.report_rebuild({"model": MODEL}, "day", interval)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"tennant": "acme"}, "tennant"),
+        ({"tenant": "Not A Tenant"}, "tenant"),
+        ({"stage": "crawl"}, "stage"),
+        ({"since": "yesterday", "until": "2026-03-02"}, "since"),
+        ({"since": "2026-03-02"}, "until"),
+        ({"since": "2026-03-02", "until": "2026-03-01"}, "since"),
+        ({"model": 3}, "model"),
+        ({"model": "some-model"}, "dimensions"),
+        ({"dimensions": 99_999}, "dimensions"),
+        ({"dry_run": "yes"}, "dry_run"),
+    ],
+)
+def test_bad_params_are_named(tenant: Tenant, params: dict[str, Any], told: str) -> None:
+    with pytest.raises((InvalidParamError, UnknownParamError), match=f"Param '{told}'"):
+        rebuild(**params)
+
+
+def test_a_run_without_an_interval_needs_its_own(loaded: Tenant) -> None:
+    with pytest.raises(InvalidParamError, match="since and until"):
+        rebuild(None)
+    assert rebuild(None, since="2026-03-01", until="2026-03-02")["work"]["loaded"] == 1
+
+
+LOADER = """
+import json, sys
+from datetime import datetime
+from include.gleaner import pipeline
+params, since, until = json.loads(sys.argv[1]), *map(datetime.fromisoformat, sys.argv[2:4])
+print("ready", flush=True)
+for batch in pipeline.find_pages_of_interval(params, "day", (since, until)):
+    pipeline.reprocess_pages(params, (since, until), batch, 1)
+for batch in pipeline.find_documents_of_interval(params, "day", (since, until)):
+    pipeline.reload_chunks(params, (since, until), batch, 1)
+"""
+
+
+def test_a_rebuild_that_is_killed_anywhere_is_finished_by_the_next(tenant: Tenant) -> None:
+    names = [f"page{number}" for number in range(120)]
+    tenant.site.routes = website(*names)
+    tenant.run()
+    fetched_on(tenant, DAY, "/", *[f"/{name}" for name in names])
+    expected = tenant.knowledge()
+    damage(tenant)
+    tenant.endpoint.configure(latency_ms=20)
+    inputs = tenant.endpoint.stats().inputs
+    params = {"model": MODEL}
+    end = DAY + timedelta(days=1)
+    for seconds in (0.0, 0.05, 0.1, 0.2, 0.3, 0.4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOADER, json.dumps(params), DAY.isoformat(), end.isoformat()],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert set(tenant.states().values()) == {"chunked"}
+    rebuild(**params)
+    rows = tenant.rows(
+        "SELECT metadata->>'page_url', full_text FROM gleaner.tenant_knowledge WHERE embedding_model = %s"
+        " AND embedding IS NOT NULL ORDER BY 1, chunk_index", MODEL,
+    )  # fmt: skip
+    assert [(url.removeprefix(tenant.site.url.rstrip("/")), text) for url, text in rows] == expected
+    assert tenant.endpoint.stats().inputs - inputs <= 121 * 2  # at most what was under way when it was killed
+
+
+def test_many_small_websites_share_a_batch_and_no_run_has_too_many() -> None:
+    import uuid
+
+    from include.gleaner.models import Batch
+
+    def parts(count: int, pages: int) -> list[rework.Part]:
+        batch = Batch(index=1, of=0, first_page=uuid.UUID(int=1), last_page=uuid.UUID(int=2), pages=pages)
+        return [
+            rework.Part(tenant_id=f"t{number}", source_id=uuid.UUID(int=number), job_id=number, batch=batch)
+            for number in range(count)
+        ]
+
+    assert rework.to_batches([]) == []
+    (only,) = rework.to_batches(parts(10, 5))
+    assert only["label"] == "batch 1/1 · t0 and 9 more · 50 pages"
+    assert [len(batch["parts"]) for batch in rework.to_batches(parts(30, 5))] == [10, 10, 10]
+    many = rework.to_batches(parts(5_000, 50))
+    assert len(many) <= 1_000
+    assert [part["tenant"] for batch in many for part in batch["parts"]] == [f"t{number}" for number in range(5_000)]
