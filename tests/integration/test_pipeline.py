@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from include.gleaner import pipeline
-from include.gleaner.errors import EmbeddingRefusedError, RunFailedError, SchemaError, StartPageError
+from include.gleaner.errors import EmbeddingRefusedError, RunFailedError, SchemaError, SetupError, StartPageError
 from include.gleaner.search import search
 from tests.support.tenant import Tenant
 from tests.support.website import Reply, page
@@ -380,3 +380,17 @@ def test_a_load_that_is_killed_pays_for_no_stored_vector_again(tenant: Tenant) -
 
 def _pending(tenant: Tenant) -> int:
     return int(tenant.rows("SELECT count(*) FROM gleaner.pending_embedding")[0][0])
+
+
+def test_vectors_of_another_length_are_told_before_anything_is_fetched(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant.site.routes = website("apples")
+    tenant.run()
+    requests = tenant.site.requests.total()
+    connection = json.loads(os.environ["AIRFLOW_CONN_GLEANER_OPENAI"])
+    connection["extra"]["dimensions"] = 512
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps(connection))
+    with pytest.raises(SetupError, match=r"1536 dimensions.*says 512; set its extra"):
+        tenant.run()
+    assert tenant.site.requests.total() == requests

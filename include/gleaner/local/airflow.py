@@ -33,6 +33,7 @@ from include.gleaner.pools import POOLS
 
 ROOT: Final = Path(__file__).parents[3]
 ADMIN: Final = "admin"
+VIEWER: Final = "viewer"
 DATABASE: Final = "airflow"
 KNOWLEDGE_DATABASE: Final = "gleaner"
 PARALLELISM: Final = 8
@@ -72,7 +73,12 @@ class LocalAirflow:
     @property
     def api(self) -> AirflowApi:
         """A client of the API server."""
-        return AirflowApi(self.url, ADMIN, self.password)
+        return self.api_as(ADMIN)
+
+    def api_as(self, user: str) -> AirflowApi:
+        """A client with the rights of `user`: admin, or viewer, who may look at everything and change nothing."""
+        password = json.loads(self.password_file.read_text("utf-8"))[user]
+        return AirflowApi(self.url, user, password)
 
     def start(self, *, triggerer: bool = False) -> None:
         """Migrate the metadata if need be and start the components; returns when the API answers.
@@ -157,7 +163,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
             "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{VIEWER}:viewer",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.password_file),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
             "AIRFLOW__API__HOST": HOST,
@@ -187,8 +193,10 @@ class LocalAirflow:
                 "jwt": secrets.token_urlsafe(48),
             }
             _write_private(path, json.dumps(keys))
-        if not self.password_file.exists():
-            _write_private(self.password_file, json.dumps({ADMIN: secrets.token_urlsafe(12)}))
+        known = json.loads(self.password_file.read_text("utf-8")) if self.password_file.exists() else {}
+        if missing := [user for user in (ADMIN, VIEWER) if user not in known]:
+            known |= {user: secrets.token_urlsafe(12) for user in missing}
+            _write_private(self.password_file, json.dumps(known))
         return dict(json.loads(path.read_text("utf-8")))
 
     def _migrate(self, env: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 from urllib.parse import quote
 
@@ -88,6 +88,32 @@ class AirflowApi:
     def backfill(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Begin a backfill, as the API describes it; dry: only which days it would be."""
         return self._json("POST", "/backfills/dry_run" if dry_run else "/backfills", body)
+
+    def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str], *, downstream: bool = False) -> list[str]:
+        """Let tasks of the run be run again, mapped ones with all their instances; the ids of what was cleared."""
+        body = {
+            "dry_run": False, "dag_run_id": run_id, "task_ids": list(task_ids), "only_failed": False,
+            "reset_dag_runs": True, "include_downstream": downstream,
+        }  # fmt: skip
+        found = self._json("POST", f"/dags/{dag_id}/clearTaskInstances", body)["task_instances"]
+        return [str(task["task_id"]) for task in found]
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Remove the run from Airflow; what it stored stays."""
+        self._call("DELETE", f"/dags/{dag_id}/dagRuns/{quote(run_id)}")
+
+    def delete_pool(self, name: str) -> None:
+        """Remove the pool."""
+        self._call("DELETE", f"/pools/{name}")
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The newest hundred runs of the DAG."""
+        return list(self._json("GET", f"/dags/{dag_id}/dagRuns?limit=100&order_by=-run_after")["dag_runs"])
+
+    def log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, try_number: int = 1) -> list[Any]:
+        """The lines of a try's log: `event` and the fields beside it."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/{try_number}"
+        return list(self._json("GET", f"{path}?map_index={map_index}&full_content=true")["content"])
 
     def active_runs(self, dag_id: str) -> list[str]:
         """Ids of the runs that are queued or running."""

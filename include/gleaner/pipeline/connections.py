@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy, local_policy
-from include.gleaner.errors import ConnectionMissingError, InvalidParamError
+from include.gleaner.errors import ConnectionMissingError, InvalidParamError, SetupError
 
 if TYPE_CHECKING:
     import psycopg
@@ -103,6 +103,21 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
         vector_index=index,
     )
     return policy, connection.password or ""
+
+
+def check_dimensions(conn: psycopg.Connection, policy: EmbedPolicy, tenant_id: str) -> None:
+    """Raise SetupError when the tenant has vectors of this model that are longer or shorter than the policy's.
+
+    They could not be compared: a model with other dimensions needs another name, or its old rows removed.
+    """
+    from include.gleaner.sql import queries
+
+    row = conn.execute(queries("models")["dimensions"], {"tenant_id": tenant_id, "model": policy.model}).fetchone()
+    if row is not None and row[0] != policy.dimensions:
+        raise SetupError(
+            f"tenant {tenant_id!r} has vectors of {policy.model} with {row[0]} dimensions, and connection "
+            f'{OPENAI_CONN_ID!r} says {policy.dimensions}; set its extra to {{"dimensions": {row[0]}}}'
+        )
 
 
 def _limit(extra: Mapping[str, Any], name: str) -> int | None:

@@ -31,15 +31,16 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     from include.gleaner.chunk.encodings import encoding
     from include.gleaner.crawl.crawler import crawl
     from include.gleaner.pipeline.collecting import spare_modules
-    from include.gleaner.pipeline.connections import embedding, knowledge_connection
+    from include.gleaner.pipeline.connections import check_dimensions, embedding, knowledge_connection
     from include.gleaner.sql import queries
 
     spare_modules()
     # What cannot be used is better told now than after an hour of crawling.
-    embedding()
+    policy, _ = embedding()
     if request.chunk.encoding != DEFAULT_ENCODING:
         encoding(request.chunk.encoding)
     with knowledge_connection() as conn:
+        check_dimensions(conn, policy, request.tenant_id)
         outcome = crawl(conn, tenant_id=request.tenant_id, request=request, run_id=run_id)
         if not request.dry_run and outcome.state != "failed":
             key = {"tenant_id": request.tenant_id, "source_id": outcome.source_id}

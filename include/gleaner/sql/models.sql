@@ -72,3 +72,8 @@ WHERE tenant_id = %(tenant_id)s AND previous_model = %(model)s
 -- rows_by_model --
 SELECT embedding_model, count(*)::int, count(embedding)::int FROM gleaner.tenant_knowledge
 WHERE tenant_id = %(tenant_id)s GROUP BY embedding_model ORDER BY embedding_model
+
+-- dimensions --
+-- Of one of the tenant's vectors of the model; all of them have as many.
+SELECT vector_dims(embedding) FROM gleaner.tenant_knowledge
+WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND embedding IS NOT NULL LIMIT 1
