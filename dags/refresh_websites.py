@@ -41,8 +41,8 @@ from include.gleaner.defaults import DEFAULT_ARGS, FIRST
 )
 def refresh_websites():
     @task(**FIRST, show_return_value_in_logs=False)
-    def find(run_id=None):
-        return pipeline.find_due_websites(run_id)
+    def find():
+        return pipeline.find_due_websites()
 
     TriggerDagRunOperator.partial(
         task_id="ingest",

@@ -35,21 +35,30 @@ class PoolKeeper:
 
 
 def make_missing_pools() -> list[str]:
-    """Make the pools that are not there; their names. Another scheduler may do so at the same moment."""
+    """Make the pools that are not there; their names.
+
+    In a session and a connection of its own: the scheduler's may not be committed while it holds its locks. Another
+    scheduler may do the same at the same moment. Whatever goes wrong is logged and does not stop the scheduler.
+    """
+    from airflow import settings
     from airflow.models.pool import Pool
-    from airflow.utils.session import create_session
     from sqlalchemy import select
-    from sqlalchemy.exc import IntegrityError
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+    from sqlalchemy.orm import Session
 
     try:
-        with create_session() as session:
+        with Session(settings.engine) as session:
             there = set(session.scalars(select(Pool.pool)))
             missing = [pool for pool in POOLS if pool.name not in there]
             session.add_all(
                 Pool(pool=pool.name, slots=pool.slots, description=pool.description, include_deferred=False)
                 for pool in missing
             )
+            session.commit()
     except IntegrityError:
+        return []
+    except SQLAlchemyError as error:
+        log.warning("the pools could not be looked at: %s", type(error).__name__)
         return []
     for pool in missing:
         log.warning("pool %s was not there; made with %d slots", pool.name, pool.slots)

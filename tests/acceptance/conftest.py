@@ -17,7 +17,7 @@ from include.gleaner.local.rest import AirflowApi
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.report.run_report import read_report
 from tests.support.debian_docs import fetch_docs
-from tests.support.embedding_server import EmbeddingServer
+from tests.support.embedding_server import API_KEY, EmbeddingServer
 from tests.support.static_site import StaticSite
 
 DAG = "ingest_website"
@@ -100,6 +100,18 @@ def gleaner(handbook: StaticSite, tmp_path_factory: pytest.TempPathFactory) -> I
             del os.environ["GLEANER_LOCAL_HOSTS"]
         else:
             os.environ["GLEANER_LOCAL_HOSTS"] = before
+
+
+@pytest.fixture(scope="session")
+def connection(gleaner: Gleaner, endpoint: EmbeddingServer) -> None:
+    """From now on vectors come from the endpoint; until then from the local model."""
+    gleaner.api.add_connection(
+        "gleaner_openai",
+        conn_type="generic",
+        host=endpoint.url,
+        password=API_KEY,
+        extra={"model": "text-embedding-3-small", "dimensions": 1_536},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from include.gleaner.pools import LOAD, PROCESS
 from include.gleaner.report.run_report import gap_of
 from include.gleaner.search import search
 from tests.acceptance.conftest import DAG, Gleaner, Run
-from tests.support.embedding_server import API_KEY, EmbeddingServer
+from tests.support.embedding_server import EmbeddingServer
 from tests.support.static_site import StaticSite
 
 KNOWLEDGE = (
@@ -145,17 +145,6 @@ def test_a_host_on_loopback_that_no_setting_names_is_refused(gleaner: Gleaner) -
     assert [task["try_number"] for task in run.tasks if task["task_id"] == "crawl"] == [1]
     assert gleaner.rows("SELECT state FROM gleaner.crawl_job WHERE tenant_id = 'intruder'") == [("failed",)]
     assert gleaner.rows("SELECT count(*) FROM gleaner.page_snapshot WHERE tenant_id = 'intruder'") == [(0,)]
-
-
-@pytest.fixture(scope="module")
-def connection(gleaner: Gleaner, endpoint: EmbeddingServer) -> None:
-    gleaner.api.add_connection(
-        "gleaner_openai",
-        conn_type="generic",
-        host=endpoint.url,
-        password=API_KEY,
-        extra={"model": "text-embedding-3-small", "dimensions": 1_536},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -145,14 +145,15 @@ def test_what_is_due_is_refreshed_once(gleaner: Gleaner, ingested: Run) -> None:
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("task_id", ["crawl", "plan", "process", "survey", "load", "reconcile"])
+@pytest.mark.parametrize("task_id", ["process", "load", "reconcile", "survey", "plan", "crawl"])
 def test_any_task_may_be_cleared_and_run_again(gleaner: Gleaner, ingested: Run, task_id: str) -> None:
+    """In this order, because what is done is not planned again: after `plan` there is no batch left to clear."""
     before = gleaner.rows(KNOWLEDGE, TENANT)
     report = gleaner.api.xcom(DAG, ingested.run_id, "reconcile")
     assert task_id in gleaner.api.clear(DAG, ingested.run_id, [task_id])
     assert wait_for(gleaner, DAG, ingested.run_id) == "success"
-    tries = {task["task_id"]: task["try_number"] for task in gleaner.api.task_instances(DAG, ingested.run_id)}
-    assert tries[task_id] > 1
+    tasks = [task for task in gleaner.api.task_instances(DAG, ingested.run_id) if task["task_id"] == task_id]
+    assert min(task["try_number"] for task in tasks) > 1
     assert gleaner.rows(KNOWLEDGE, TENANT) == before
     again = gleaner.api.xcom(DAG, ingested.run_id, "reconcile")
     assert (again["gap"], again["chunks"]) == (report["gap"], report["chunks"])
@@ -201,7 +202,7 @@ def test_a_viewer_may_look_and_change_nothing(gleaner: Gleaner, ingested: Run) -
             forbidden()
 
 
-def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: StaticSite) -> None:
+def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: StaticSite, connection: None) -> None:
     """Three tenants at once: the short ones are loaded while the long one still is, and no pool is overfull."""
     long = gleaner.api.trigger(
         DAG, {"tenant": "long", "url": handbook.url, "delay_seconds": 0, "max_pages": 400, "batch_size": 8}

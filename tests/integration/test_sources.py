@@ -15,8 +15,8 @@ from tests.support.tenant import Tenant
 from tests.support.website import Reply
 
 
-def due(run_id: str = "today") -> list[str]:
-    return [found["conf"]["tenant"] for found in pipeline.find_due_websites(run_id)]
+def due() -> list[str]:
+    return [found["conf"]["tenant"] for found in pipeline.find_due_websites()]
 
 
 def crawled_ago(tenant: Tenant, interval: str) -> None:
@@ -38,18 +38,21 @@ def test_a_website_is_due_after_its_interval_with_the_params_of_its_last_run(cra
     crawled_ago(crawled, "21 hours")
     assert due() == []
     crawled_ago(crawled, "1 hour")  # a tenth of the interval to spare
-    (found,) = pipeline.find_due_websites("today")
+    (found,) = pipeline.find_due_websites()
     assert found["conf"] == crawled.params(max_pages=7)
     assert set(found["conf"]) <= INGEST_PARAMS
     crawled.run(max_pages=7)
     assert due() == []
 
 
-def test_a_cleared_task_triggers_the_same_run_and_the_next_day_another(crawled: Tenant) -> None:
+def test_who_finds_it_due_before_it_is_crawled_triggers_the_same_run(crawled: Tenant) -> None:
     crawled_ago(crawled, "2 days")
-    ids = [pipeline.find_due_websites(run)[0]["trigger_run_id"] for run in ("today", "today", "tomorrow")]
-    assert ids[0] == ids[1] != ids[2]
-    assert ids[0].startswith("refresh__acme__")
+    first, second = (pipeline.find_due_websites()[0]["trigger_run_id"] for _ in range(2))
+    assert first == second
+    assert first.startswith("refresh__acme__")
+    crawled.run()
+    crawled_ago(crawled, "2 days")
+    assert pipeline.find_due_websites()[0]["trigger_run_id"] != first
 
 
 def test_what_is_paused_never_due_or_under_way_is_left_alone(crawled: Tenant, knowledge_dsn: str) -> None:
@@ -83,7 +86,7 @@ def test_a_dry_run_or_a_start_page_that_fails_is_not_repeated(tenant: Tenant) ->
         tenant.run(max_depth=5)
     tenant.conn.execute("UPDATE gleaner.crawl_job SET finished_at = now()")
     crawled_ago(tenant, "2 days")
-    (found,) = pipeline.find_due_websites("today")
+    (found,) = pipeline.find_due_websites()
     assert found["conf"]["max_depth"] == 3
 
 

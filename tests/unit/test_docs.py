@@ -21,6 +21,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benchmarks/README.md",
+    "docs/api.md",
     "docs/crawl.md",
     "docs/knowledge.md",
     "docs/pages.md",

@@ -57,14 +57,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """The best chunks for a question, by meaning and by words."""
-    from include.gleaner.embed import open_embedder
-    from include.gleaner.local.searching import embedding_here
-    from include.gleaner.search import search as ask
+    from include.gleaner.local.searching import ask
 
-    embedder = open_embedder(*embedding_here())
-    vector = embedder.embed_query(query)
     with connect.knowledge() as conn:
-        hits = ask(conn, tenant_id=tenant, query=query, vector=vector, model=embedder.model, limit=limit)
+        hits = ask(conn, tenant, query, limit)
     show.hits(hits, as_json=as_json)
     if not hits:
         raise typer.Exit(1)

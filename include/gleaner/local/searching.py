@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -12,6 +13,9 @@ from include.gleaner.errors import SetupError
 from include.gleaner.local.console import excerpt, say
 from include.gleaner.local.stack import knowledge
 from include.gleaner.sql import queries
+
+if TYPE_CHECKING:
+    from include.gleaner.search import Hit
 
 
 def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
@@ -23,27 +27,8 @@ def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
         raise SetupError('what is asked for is missing: make search Q="how long does the battery last" TENANT=sample')
     if not 1 <= limit <= 1_000:
         raise SetupError("K needs to be from 1 to 1000")
-    from include.gleaner.embed import open_embedder
-    from include.gleaner.search import search
-
-    embedder = open_embedder(*embedding_here())
     with knowledge(folder) as dsn, _connected(dsn) as conn:
-        row = conn.execute(queries("search")["search_model"], {"tenant_id": tenant}).fetchone()
-        if row is None or row[0] is None:
-            raise SetupError(f"tenant {tenant} has no knowledge yet; ingest a website with: make run TENANT={tenant}")
-        if row[0] != embedder.model:
-            raise SetupError(
-                f"the readers of {tenant} see vectors of {row[0]}, and this query would get one of {embedder.model}; "
-                f"set or unset AIRFLOW_CONN_{OPENAI_CONN_ID.upper()}"
-            )
-        hits = search(
-            conn,
-            tenant_id=tenant,
-            query=query,
-            vector=embedder.embed_query(query),
-            model=embedder.model,
-            limit=limit,
-        )
+        hits = ask(conn, tenant, query, limit)
     for number, hit in enumerate(hits, 1):
         told = [f"score {hit.score:.3f}"]
         told += [] if hit.similarity is None else [f"meaning {hit.similarity:.3f}"]
@@ -52,6 +37,27 @@ def show_search(folder: Path, tenant: str, query: str, limit: int) -> int:
     if not hits:
         say("nothing found")
     return 0 if hits else 1
+
+
+def ask(conn: psycopg.Connection, tenant: str, query: str, limit: int) -> list[Hit]:
+    """The best chunks for `query`, with a vector of the model that the environment names.
+
+    Raises SetupError when the tenant has no knowledge, or its readers see another model's vectors.
+    """
+    from include.gleaner.embed import open_embedder
+    from include.gleaner.search import search
+
+    embedder = open_embedder(*embedding_here())
+    row = conn.execute(queries("search")["search_model"], {"tenant_id": tenant}).fetchone()
+    if row is None or row[0] is None:
+        raise SetupError(f"tenant {tenant} has no knowledge yet; ingest a website with: make run TENANT={tenant}")
+    if row[0] != embedder.model:
+        raise SetupError(
+            f"the readers of {tenant} see vectors of {row[0]}, and this query would get one of {embedder.model}; "
+            f"set or unset AIRFLOW_CONN_{OPENAI_CONN_ID.upper()}"
+        )
+    vector = embedder.embed_query(query)
+    return list(search(conn, tenant_id=tenant, query=query, vector=vector, model=embedder.model, limit=limit))
 
 
 def _connected(dsn: str) -> psycopg.Connection:

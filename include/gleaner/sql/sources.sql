@@ -4,7 +4,7 @@
 -- Websites whose last crawl is longer ago than their interval, with a tenth of it to spare, so that a daily run finds a daily
 -- website due although the run before began some minutes late. Tenants in fair turns. What is under way is left alone.
 WITH latest AS (
-    SELECT s.tenant_id, s.source_id, s.params, max(j.started_at) AS started_at,
+    SELECT s.tenant_id, s.source_id, s.params, max(j.started_at) AS started_at, max(j.job_id) AS last_job,
            bool_or(j.finished_at IS NULL AND j.started_at > now() - interval '12 hours') AS is_under_way
     FROM gleaner.website_source s
     JOIN gleaner.crawl_job j ON j.tenant_id = s.tenant_id AND j.source_id = s.source_id AND j.kind = 'crawl'
@@ -13,7 +13,7 @@ WITH latest AS (
     GROUP BY s.tenant_id, s.source_id
     HAVING max(j.started_at) <= now() - s.refresh_every * 0.9
 )
-SELECT tenant_id, source_id, params FROM latest WHERE NOT is_under_way
+SELECT tenant_id, source_id, params, last_job, now() AT TIME ZONE 'UTC' AS day FROM latest WHERE NOT is_under_way
 ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY started_at, source_id), tenant_id
 LIMIT %(most)s
 
