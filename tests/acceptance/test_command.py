@@ -90,12 +90,12 @@ def test_backfill(command: Command, ingested: dict[str, Any], gleaner: Gleaner) 
     days = command.json("backfill", "2026-04-01", "2026-04-03", "-t", TENANT, "--dry-run")["backfills"]
     assert len(days) == 3
     gleaner.api.unpause("rebuild_knowledge")
-    told = command("backfill", "2026-04-01", "2026-04-03", "-t", TENANT, "-p", "stage=chunk")
-    assert told.returncode == 0, told.stderr
-    assert "2026-04-01 to 2026-04-03 is under way" in told.stdout
     refused = command("backfill", "2026-04-01", "2026-04-03", "-p", "stage=crawl")
     assert refused.returncode == 1
     assert "stage" in refused.stderr
+    told = command("backfill", "2026-04-01", "2026-04-03", "-t", TENANT, "-p", "stage=chunk")
+    assert told.returncode == 0, told.stderr
+    assert "2026-04-01 to 2026-04-03 is under way" in told.stdout
 
 
 def test_failures_and_replay(command: Command, ingested: dict[str, Any], gleaner: Gleaner) -> None:

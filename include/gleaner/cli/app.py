@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import sys
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -59,7 +62,8 @@ def search(
     """The best chunks for a question, by meaning and by words."""
     from include.gleaner.local.searching import ask
 
-    with connect.knowledge() as conn:
+    # Airflow, which knows the connection of the model, logs to the standard output: that is for the answer alone.
+    with connect.knowledge() as conn, contextlib.redirect_stdout(sys.stderr):
         hits = ask(conn, tenant, query, limit)
     show.hits(hits, as_json=as_json)
     if not hits:
@@ -161,6 +165,7 @@ def _params(pairs: list[str]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 failed or nothing found, 2 a bad option."""
     try:
+        logging.disable(logging.INFO)
         app(args=arguments, prog_name="gleaner")
     except GleanerError as error:
         show.problem(str(error))

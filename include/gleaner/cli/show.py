@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from include.gleaner.local.console import excerpt
 from include.gleaner.report.run_report import lines
@@ -63,13 +62,12 @@ def failures(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         _json(found)
         return
-    table = Table("stage", "page", "part", "reason", "tries", "last", box=None)
     for row in found:
-        reason = f"{row['reason']} {row['detail']}".strip()
-        table.add_row(
-            row["stage"], row["url"], row["item"], reason, str(row["attempts"]), f"{row['last']:%Y-%m-%d %H:%M}"
-        )
-    CONSOLE.print(table if found else "no failures")
+        what = " ".join(filter(None, (row["stage"], row["url"], row["item"])))
+        reason = " ".join(filter(None, (row["reason"], row["detail"])))
+        CONSOLE.print(f"{what}: {reason} (tried {row['attempts']} times, last {row['last']:%Y-%m-%d %H:%M})")
+    if not found:
+        CONSOLE.print("no failures")
 
 
 def replay(count: int, run_id: str | None, *, as_json: bool) -> None:
@@ -82,7 +80,7 @@ def replay(count: int, run_id: str | None, *, as_json: bool) -> None:
 
 def problem(text: str) -> None:
     """One line about what is wrong."""
-    sys.stderr.write(f"gleaner: {text}\n")
+    sys.stderr.write(f"gleaner: {text.splitlines()[0]}\n")
 
 
 def _json(found: object) -> None:
