@@ -42,10 +42,11 @@ test: setup-dev lint types  ## lint, types, and all tests that need no system pa
 	@echo "== tests"
 	@$(VENV) -m pytest
 
-test-cluster: setup-dev  ## tests with a real Redis; installs redis-server with apt if it is not there (needs root)
+test-cluster:  ## Celery with three workers, killed and cut off; installs redis-server with apt if need be (root)
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --cluster
 	@command -v redis-server > /dev/null || { echo "== installing redis-server"; apt-get update -qq \
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server > /dev/null; }
-	@echo "== tests with Redis"
+	@echo "== tests with Redis and Celery workers"
 	@$(VENV) -m pytest tests/cluster
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md

@@ -28,7 +28,7 @@ from datetime import timedelta
 from airflow.sdk import Param, dag, task
 
 from include.gleaner import pipeline, pools
-from include.gleaner.assets import TENANT_KNOWLEDGE
+from include.gleaner.assets import ANNOUNCED, announce
 from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
 from include.gleaner.params import INGEST_FORM
 
@@ -65,9 +65,11 @@ def ingest_website():
     def load(batch, params=None, run_id=None, ti=None):
         return pipeline.load_chunks(params, run_id, batch, ti.try_number)
 
-    @task(**FIRST, trigger_rule="all_done", outlets=[TENANT_KNOWLEDGE])
-    def reconcile(params=None, run_id=None):
-        return pipeline.reconcile(params, run_id)
+    @task(**FIRST, trigger_rule="all_done", outlets=[ANNOUNCED])
+    def reconcile(params=None, run_id=None, outlet_events=None):
+        report = pipeline.reconcile(params, run_id)
+        announce(outlet_events, params["tenant"], report)
+        return report
 
     planned, surveyed = plan(), survey()
     crawl() >> planned

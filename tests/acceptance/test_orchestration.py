@@ -176,6 +176,18 @@ def test_a_run_that_is_cancelled_and_deleted_is_done_by_the_next(gleaner: Gleane
     assert gleaner.rows(query, "cancelled") == gleaner.rows(query, TENANT)
 
 
+def test_who_waits_for_a_tenant_is_told_of_its_runs_but_not_of_dry_ones(gleaner: Gleaner) -> None:
+    run = gleaner.ingest(conf(gleaner, "announced", max_pages=3))
+    assert run.state == "success"
+    (event,) = gleaner.api.asset_events("tenant_knowledge/announced")
+    assert event["uri"] == "gleaner://tenant_knowledge/announced"
+    assert run.report is not None
+    assert (event["extra"]["tenant"], event["extra"]["work"]) == ("announced", run.report["work"])
+    assert any(event["extra"]["tenant"] == "announced" for event in gleaner.api.asset_events("tenant_knowledge"))
+    assert gleaner.ingest(conf(gleaner, "announced", max_pages=3, dry_run=True)).state == "success"
+    assert len(gleaner.api.asset_events("tenant_knowledge/announced")) == 1
+
+
 def test_a_pool_that_is_missing_is_made_again(gleaner: Gleaner) -> None:
     gleaner.api.delete_pool(CRAWL.name)
     run = gleaner.ingest(conf(gleaner, "pooled", max_pages=3))

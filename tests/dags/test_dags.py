@@ -143,7 +143,7 @@ def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
     assert tasks["process"]["downstream"] == ["survey"]
     assert tasks["survey"]["trigger"] == "all_done_min_one_success"  # a bad batch does not hold up the others
     assert tasks["reconcile"]["trigger"] == "all_done"
-    assert tasks["reconcile"]["outlets"] == ["tenant_knowledge"]
+    assert tasks["reconcile"]["outlets"] == ["tenant_knowledge_announced"]
 
 
 def test_the_form_offers_exactly_what_the_request_takes() -> None:

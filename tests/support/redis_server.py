@@ -33,6 +33,11 @@ class RedisServer:
         return redis.Redis.from_url(self.url)
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it with nothing in it, on the port of before."""
         binary = shutil.which("redis-server")
         assert binary is not None, "there is no redis-server; `make test-cluster` installs it"
         config = self._folder / "redis.conf"
@@ -45,7 +50,7 @@ class RedisServer:
         while True:
             try:
                 self.client().ping()
-                return self
+                return
             except redis.ConnectionError:
                 assert time.monotonic() < deadline
                 assert self._process.poll() is None
@@ -54,6 +59,11 @@ class RedisServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, with all that it held in memory."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._process = None

@@ -26,6 +26,7 @@ import requests
 
 from include.gleaner.config import POSTGRES_CONN_ID
 from include.gleaner.errors import SetupError
+from include.gleaner.local.cluster import Cluster
 from include.gleaner.local.postgres import HOST, USER, EmbeddedPostgres
 from include.gleaner.local.processes import ProcessGroup
 from include.gleaner.local.rest import AirflowApi
@@ -51,7 +52,10 @@ class LocalAirflow:
         *,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        self._cluster = cluster
+        self._environ: dict[str, str] = {}
         self._folder = folder
         self._postgres = postgres
         self._processes = processes
@@ -90,22 +94,32 @@ class LocalAirflow:
         if not is_free(port):
             raise SetupError(f"port {port} is in use; choose another, as in PORT={port + 1}, or leave PORT out")
         self.url = f"http://{HOST}:{port}"
-        env = self._environment(port)
-        self._migrate(env)
-        names = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if triggerer else [])]
-        for name in names:
-            self._components[name] = self._processes.start(
-                name,
-                [sys.executable, "-m", "airflow", name],
-                log=self._folder / f"{name}.log",
-                env=env,
-                cwd=ROOT,
-                grace_seconds=15.0,
-            )
+        self._environ = self._environment(port)
+        self._migrate(self._environ)
+        workers = self._cluster.names if self._cluster else []
+        for name in ["api-server", "scheduler", "dag-processor", *(["triggerer"] if triggerer else []), *workers]:
+            self.start_component(name)
         api = self.api
         self.wait(lambda: bool(api.health()), "the API server")
         for pool in POOLS:
             api.add_pool(pool.name, pool.slots, pool.description)
+
+    def start_component(self, name: str) -> None:
+        """Start one of the components, for the first time or after it has ended."""
+        self._processes.stop(name)  # what is left of an earlier one
+        command = self._cluster.command(name) if self._cluster else [name]
+        self._components[name] = self._processes.start(
+            name,
+            [sys.executable, "-m", "airflow", *command],
+            log=self._folder / f"{name}.log",
+            env=self._environ,
+            cwd=ROOT,
+            grace_seconds=15.0,
+        )
+
+    def components(self) -> dict[str, subprocess.Popen[bytes]]:
+        """The components by name, those too that have ended."""
+        return dict(self._components)
 
     def stop(self) -> None:
         """End all components."""
@@ -181,7 +195,7 @@ class LocalAirflow:
             # Without it a slot stays held for seconds after its task has ended.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         }
-        return env | self._settings
+        return env | (self._cluster.settings(metadata) if self._cluster else {}) | self._settings
 
     def _secrets(self) -> dict[str, str]:
         """Keys of this folder, generated once, mode 600."""

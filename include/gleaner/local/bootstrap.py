@@ -1,6 +1,6 @@
 """Makes .venv with the pinned packages. Standard library and old syntax only: any Python 3 can say what is wrong.
 
-python3 include/gleaner/local/bootstrap.py [--dev]
+python3 include/gleaner/local/bootstrap.py [--dev] [--cluster]
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ PROGRESS_EVERY = 20  # packages
 
 def main(arguments: list[str]) -> int:
     """0 when .venv holds what the requirements say; 1 with one line that says what to do."""
-    groups = ["requirements.txt"] + (["requirements-dev.txt"] if "--dev" in arguments else [])
+    groups = ["requirements.txt"]
+    groups += ["requirements-dev.txt"] if "--dev" in arguments else []
+    groups += ["requirements-cluster.txt"] if "--cluster" in arguments else []
     problem = check_python() or check_disk(groups)
     if problem:
         return fail(problem)

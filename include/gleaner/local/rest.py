@@ -85,6 +85,11 @@ class AirflowApi:
         found = self._call("GET", f"{path}?stringify=false", missing_ok=True)
         return None if found is None else found["value"]
 
+    def asset_events(self, name: str) -> list[dict[str, Any]]:
+        """What was announced of the asset, the newest last."""
+        path = "/assets/events?limit=100&order_by=timestamp"
+        return [event for event in self._json("GET", path)["asset_events"] if event["name"] == name]
+
     def backfill(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Begin a backfill, as the API describes it; dry: only which days it would be."""
         return self._json("POST", "/backfills/dry_run" if dry_run else "/backfills", body)

@@ -13,6 +13,7 @@ from typing import Final
 
 from include.gleaner.errors import SetupError
 from include.gleaner.local.airflow import KNOWLEDGE_DATABASE, LocalAirflow, free_port, is_free
+from include.gleaner.local.cluster import Cluster
 from include.gleaner.local.console import say, step
 from include.gleaner.local.interrupts import ignored
 from include.gleaner.local.postgres import EmbeddedPostgres
@@ -39,7 +40,9 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, *, sample: bool, port: int | None = None, triggerer: bool = False) -> Iterator[Stack]:
+def running(
+    folder: Path, *, sample: bool, port: int | None = None, triggerer: bool = False, cluster: Cluster | None = None
+) -> Iterator[Stack]:
     """The stack, started; at the end, and whatever happens, everything it started is ended.
 
     Raises SetupError with what to do when something keeps it from starting.
@@ -60,8 +63,9 @@ def running(folder: Path, *, sample: bool, port: int | None = None, triggerer: b
             migrate(postgres.dsn(KNOWLEDGE_DATABASE))
         website = cleanup.enter_context(_website(folder)) if sample else None
         airflow = LocalAirflow(
-            folder / "airflow", postgres, processes, port=port, settings=_settings(website.url if website else None)
-        )
+            folder / "airflow", postgres, processes, port=port, cluster=cluster,
+            settings=_settings(website.url if website else None),
+        )  # fmt: skip
         with step("Airflow: starting scheduler, DAG processor and API server"):
             airflow.start(triggerer=triggerer)
         cleanup.callback(_stop_airflow, airflow)
