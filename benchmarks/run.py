@@ -2,7 +2,8 @@
 
 python -m benchmarks.run [NAME ...]
 
-Names: start, sample, pages, stages, model, speed, pace, memory, search, costs, volume, peers. Without: all but costs.
+Names: start, sample, pages, stages, model, speed, pace, memory, search, costs, volume, peers, queue, fanout,
+cluster. Without: all but costs, and cluster only where there is redis-server.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import crawl, search, side_by_side, stages
+from benchmarks import crawl, orchestration, search, side_by_side, stages
 from benchmarks.cpu import cpu_below, cpu_of
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
@@ -59,6 +60,9 @@ def main(names: list[str]) -> int:
         "costs": side_by_side.alone,
         "volume": side_by_side.volume,
         "peers": side_by_side.side_by_side,
+        "queue": orchestration.queue,
+        "fanout": orchestration.fanout,
+        "cluster": orchestration.cluster,
     }
     unknown = sorted(set(names) - set(known))
     if unknown:
@@ -67,7 +71,8 @@ def main(names: list[str]) -> int:
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, load before: {os.getloadavg()[0]:.1f}\n")
     kept = True
     rows = ["| What | Measured | Promise |", "| --- | --- | --- |"]
-    for name in names or [name for name in known if name != "costs"]:
+    left_out = {"costs"} | (set() if orchestration.has_redis() else {"cluster"})
+    for name in names or [name for name in known if name not in left_out]:
         for what, measured, promise, fits in known[name]():
             rows.append(f"| {what} | {measured} | {promise} |")
             kept = kept and fits

@@ -167,7 +167,7 @@ def volume() -> Iterator[Row]:
     """Memory of the processes that crawl, process and load 2,000 and 20,000 pages, made as they are asked for."""
     peaks: dict[int, _Run] = {}
     for pages in (2_000, 20_000):
-        with _ready(["-m", "benchmarks.site_server", str(pages), "8", "20"]) as bench:
+        with ready(["-m", "benchmarks.site_server", str(pages), "8", "20"]) as bench:
             bench.new_database("gleaner_bench")
             peaks[pages] = bench.gleaner("gleaner_bench", "cold", start="", max_pages=pages)
     for pages, run in peaks.items():
@@ -183,7 +183,7 @@ def volume() -> Iterator[Row]:
 
 
 def _compare(peers: Mapping[str, str]) -> Iterator[Row]:
-    with _ready() as bench:
+    with ready() as bench:
         pages = len(bench.pages())
         assert pages >= LEAST_PAGES
         runs = {"Gleaner": _gleaner(bench), **{name: _peer(bench, script) for name, script in peers.items()}}
@@ -290,7 +290,7 @@ def _peer(bench: _Bench, script: str) -> dict[str, _Run]:
 
 
 @contextmanager
-def _ready(server_of_pages: list[str] | None = None) -> Iterator[_Bench]:
+def ready(server_of_pages: list[str] | None = None) -> Iterator[_Bench]:
     """Postgres, the endpoint and a web server: of the documentation, unless another is named."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as cleanup:
         folder = Path(name)

@@ -24,6 +24,7 @@ DOCUMENTS = [
     "docs/api.md",
     "docs/crawl.md",
     "docs/knowledge.md",
+    "docs/orchestration.md",
     "docs/pages.md",
     "include/gleaner/process/block_model.md",
 ]

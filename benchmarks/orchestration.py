@@ -1,0 +1,250 @@
+"""What Airflow makes of it: queue depth, its share of the time, one task per page instead of batches, more workers.
+
+The run is watched in Airflow's own database, four times a second; the curves are drawn to benchmarks/queue-*.svg.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks.cpu import cpu_below
+from include.gleaner.local.airflow import DATABASE
+from include.gleaner.local.cluster import Cluster
+from include.gleaner.local.stack import Stack, running
+from include.gleaner.pools import CRAWL, LOAD, PROCESS
+from tests.support.redis_server import RedisServer
+
+Row = tuple[str, str, str, bool]
+Sample = tuple[float, int, int]  # seconds, running, queued
+
+ROOT = Path(__file__).parents[1]
+DAG = "ingest_website"
+SLOTS = CRAWL.slots + PROCESS.slots + LOAD.slots
+LONG_CALL_MS = 500  # of the endpoint, where the work is bound by it
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """A run that is over, and what was going on meanwhile."""
+
+    seconds: float
+    cpu: float  # of the stack
+    instances: int
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def most_running(self) -> int:
+        return max(sample[1] for sample in self.samples)
+
+    @property
+    def most_queued(self) -> int:
+        return max(sample[2] for sample in self.samples)
+
+
+def queue() -> Iterator[Row]:
+    """200 and 5,000 pages: time, instances, queue depth, and how much of the time is Airflow's."""
+    for pages, most_share in ((200, None), (5_000, 0.1)):
+        with _stack(pages) as (stack, url):
+            watched = _ingest(stack, url, pages)
+        alone = _without_airflow(pages)
+        _draw(ROOT / f"benchmarks/queue-{pages}.svg", watched, pages)
+        share = watched.seconds - alone
+        limit = "≤ 20 s" if most_share is None else ""
+        yield (
+            f"{pages} pages through Airflow",
+            f"{watched.seconds:.1f} s",
+            limit,
+            (most_share is not None or watched.seconds <= 20),
+        )
+        most = 12 if most_share is None else 1_000
+        yield "Task instances of it", str(watched.instances), f"≤ {most}", watched.instances <= most
+        peak = f"{watched.most_running} running, {watched.most_queued} queued"
+        yield (
+            f"Peak of it, {SLOTS} slots",
+            peak,
+            f"≤ {SLOTS}, ≤ 10",
+            (watched.most_running <= SLOTS and watched.most_queued <= 10),
+        )
+        told = f"{share:.1f} s ({share / watched.seconds:.0%}); the stages alone take {alone:.1f} s"
+        promise = "≤ 15 s" if most_share is None else f"≤ {most_share:.0%}"
+        kept = share <= 15 if most_share is None else share <= most_share * watched.seconds
+        yield "Airflow's share of it", told, promise, kept
+
+
+def fanout() -> Iterator[Row]:
+    """The same 200 pages in batches, and with one task per page."""
+    with _stack(200) as (stack, url):
+        batches = _ingest(stack, url, 200)
+        single = _ingest(stack, url, 200, tenant="single", batch_size=1)
+    for name, run in (("batches", batches), ("one task per page", single)):
+        told = f"{run.seconds:.1f} s, {run.cpu:.0f} CPU-s, {run.instances} instances, {run.most_queued} queued at most"
+        yield f"200 pages, {name}", told, "", True
+    ratio = single.cpu / batches.cpu
+    yield "CPU of one task per page, against batches", f"{ratio:.1f} times", "≥ 5 times", ratio >= 5
+
+
+def cluster() -> Iterator[Row]:
+    """LocalExecutor against three Celery workers, and one against three where the endpoint is slow."""
+    with _stack(1_000) as (stack, url):
+        local = _ingest(stack, url, 1_000)
+    seconds = {}
+    for workers in (1, 3):
+        with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis:
+            own = Cluster(broker_url=redis.url, workers=workers, concurrency=4 if workers == 3 else 2)
+            if workers == 3:
+                with _stack(1_000, cluster=own) as (stack, url):
+                    celery = _ingest(stack, url, 1_000)
+            slots = {"GLEANER_LOAD_SLOTS": str(2 * workers)}
+            slow = Cluster(broker_url=redis.url, workers=workers, concurrency=2)
+            with _stack(400, cluster=slow, latency=LONG_CALL_MS, **slots) as (stack, url):
+                run = _ingest(stack, url, 400, batch_size=8, chunk_tokens=64)
+                seconds[workers] = _load_seconds(stack)
+                del run
+    ratio = celery.seconds / local.seconds
+    yield "1,000 pages, LocalExecutor", f"{local.seconds:.1f} s", "", True
+    yield "1,000 pages, three Celery workers", f"{celery.seconds:.1f} s, {ratio:.2f} times", "≤ 1.5 times", ratio <= 1.5
+    gain = seconds[1] / seconds[3]
+    yield (
+        f"Load of 400 pages, {LONG_CALL_MS} ms a call, 1 and 3 workers",
+        f"{seconds[1]:.1f} s and {seconds[3]:.1f} s: {gain:.2f} times", "≥ 2.4 times", gain >= 2.4,
+    )  # fmt: skip
+
+
+def _load_seconds(stack: Stack) -> float:
+    with psycopg.connect(stack.postgres.dsn(DATABASE), autocommit=True) as conn:
+        row = conn.execute(
+            "SELECT extract(epoch FROM max(end_date) - min(start_date))::float8 FROM task_instance"
+            " WHERE dag_id = %s AND task_id = 'load'",
+            (DAG,),
+        ).fetchone()
+    return float(row[0]) if row else 0.0
+
+
+@contextmanager
+def _stack(
+    pages: int, *, cluster: Cluster | None = None, latency: int = 50, **environment: str
+) -> Iterator[tuple[Stack, str]]:
+    """A stack, a website of so many pages, and an endpoint, all in processes of their own."""
+    with ExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+        site = _server(cleanup, ["-m", "benchmarks.site_server", str(pages), "8", "20"])
+        endpoint = _server(cleanup, ["-m", "benchmarks.endpoint", str(latency)])
+        fields = {"conn_type": "generic", "host": f"http://127.0.0.1:{endpoint}/v1", "password": "x",
+                  "extra": {"model": "text-embedding-3-small", "dimensions": 1_536}}  # fmt: skip
+        values = {**environment, "GLEANER_LOCAL_HOSTS": f"127.0.0.1:{site}",
+                  "AIRFLOW_CONN_GLEANER_OPENAI": json.dumps(fields)}  # fmt: skip
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        cleanup.callback(_restore, before)
+        stack = cleanup.enter_context(running(folder / "data", sample=False, cluster=cluster))
+        stack.airflow.wait(lambda: stack.airflow.api.has_dag(DAG), "the DAG")
+        stack.airflow.api.unpause(DAG)
+        yield stack, f"http://127.0.0.1:{site}/"
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _server(cleanup: ExitStack, command: list[str]) -> int:
+    child = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    cleanup.callback(child.wait)
+    cleanup.callback(child.stdin.close)
+    return int(child.stdout.readline())
+
+
+def _ingest(stack: Stack, url: str, pages: int, tenant: str = "bench", **params: Any) -> Watched:
+    api = stack.airflow.api
+    conf = {"tenant": tenant, "url": url, "delay_seconds": 0, "max_pages": pages, "max_depth": 100, **params}
+    samples: list[Sample] = []
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(stack, samples, over))
+    before = cpu_below(os.getpid())
+    watcher.start()
+    run_id = api.trigger(DAG, conf)
+    while (run := api.dag_run(DAG, run_id))["state"] not in ("success", "failed"):
+        time.sleep(0.5)
+    over.set()
+    watcher.join()
+    if run["state"] != "success":
+        raise RuntimeError(f"{run_id} failed")
+    seconds = (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()
+    instances = len(api.task_instances(DAG, run_id))
+    return Watched(seconds=seconds, cpu=cpu_below(os.getpid()) - before, instances=instances, samples=samples)
+
+
+def _watch(stack: Stack, samples: list[Sample], over: threading.Event) -> None:
+    began = time.monotonic()
+    with psycopg.connect(stack.postgres.dsn(DATABASE), autocommit=True) as conn:
+        while not over.wait(0.25):
+            row = conn.execute(
+                "SELECT count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'queued')"
+                " FROM task_instance WHERE dag_id = %s",
+                (DAG,),
+            ).fetchone()
+            if row is not None:
+                samples.append((time.monotonic() - began, int(row[0]), int(row[1])))
+
+
+def _without_airflow(pages: int) -> float:
+    """Seconds of the same pages through the same functions, with as many processes as a pool has slots."""
+    from benchmarks.side_by_side import ready
+
+    with ready(["-m", "benchmarks.site_server", str(pages), "8", "20"]) as bench:
+        bench.new_database("gleaner_bench")
+        run = bench.gleaner("gleaner_bench", "cold", start="", max_pages=pages)
+    return float(run.told["seconds"])
+
+
+def _draw(path: Path, watched: Watched, pages: int) -> None:
+    """Running and queued task instances over the run, as a small SVG."""
+    width, height, left, top = 640, 160, 40, 24
+    end = max(watched.samples[-1][0], 1.0)
+    most = max(watched.most_running, watched.most_queued, 4)
+
+    def line(index: int) -> str:
+        return " ".join(
+            f"{left + sample[0] / end * width:.1f},{top + height - sample[index] / most * height:.1f}"
+            for sample in watched.samples
+        )
+
+    label = 'font-family="sans-serif" font-size="12"'
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 60}" height="{height + 60}">'
+        f'<rect width="100%" height="100%" fill="white"/>'
+        f'<text x="{left}" y="16" {label}>{pages} pages: task instances running (blue) and queued (orange)</text>'
+        f'<line x1="{left}" y1="{top + height}" x2="{left + width}" y2="{top + height}" stroke="#888"/>'
+        f'<text x="8" y="{top + 8}" {label}>{most}</text><text x="8" y="{top + height}" {label}>0</text>'
+        f'<text x="{left + width - 40}" y="{top + height + 18}" {label}>{end:.0f} s</text>'
+        f'<polyline fill="none" stroke="#d97706" stroke-width="1.5" points="{line(2)}"/>'
+        f'<polyline fill="none" stroke="#2563eb" stroke-width="1.5" points="{line(1)}"/></svg>\n',
+        "utf-8",
+    )
+
+
+def has_redis() -> bool:
+    """Whether `cluster` can run here."""
+    return shutil.which("redis-server") is not None
