@@ -197,15 +197,19 @@ def test_a_run_ends_as_a_calm_one_whatever_is_killed(
     fault(world, run_id)
     tasks = world.wait(run_id)
     rows = world.rows(ROWS, tenant)
-    if fault is stop_endpoint and any(not row[-1] for row in rows):
-        # What the breaker left without vectors is for maintain_knowledge.
-        run_id = world.stack.airflow.api.trigger(DAG, world.conf(tenant, PAGES))
-        world.wait(run_id)
+    again = 0
+    while any(not row[-1] for row in rows):
+        # What the breaker left without vectors is filled in when it closes: by the next run, or by maintain_knowledge.
+        assert fault is stop_endpoint
+        assert again < 4, sum(not row[-1] for row in rows)
+        again += 1
+        time.sleep(20)
+        world.wait(world.stack.airflow.api.trigger(DAG, world.conf(tenant, PAGES)))
         rows = world.rows(ROWS, tenant)
     assert rows == calm
     tries = Counter(task["task_id"] for task in tasks for _ in range(task["try_number"] - 1))
     # The crawl was over before anything was hit: no page is fetched again.
-    assert max(world.website.requests[path] for path in site(PAGES)) == 1 + (fault is stop_endpoint)
+    assert max(world.website.requests[path] for path in site(PAGES)) == 1 + again
     stats = world.endpoint.stats()
     texts = len({row[6] for row in rows})
     at_most = 4 * tries["load"] * len(rows) // max(PAGES // BATCH, 1)  # what the tasks under way had asked for
