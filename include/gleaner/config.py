@@ -99,7 +99,7 @@ class EmbedPolicy:
 class RunPolicy:
     """What a run counts as success, and how it is divided."""
 
-    batch_size: int = 50  # pages per mapped task
+    batch_size: int | None = None  # pages per mapped task at most; None: by what a page costs
     max_failed_share: float = 0.2  # of the pages the run had to do
     max_delete_share: float = 0.3  # of a source's loaded pages, at once
     pages_per_minute: int | None = None  # of one source, over all workers, in each stage; None: as fast as slots allow
@@ -143,7 +143,7 @@ class IngestRequest:
             encoding=param_checks.one_of(params, "chunk_encoding", ENCODINGS),
         )
         run = RunPolicy(
-            batch_size=param_checks.integer(params, "batch_size", 50, 1, 500),
+            batch_size=param_checks.integer(params, "batch_size", 0, 0, 500) or None,
             max_failed_share=param_checks.number(params, "max_failed_share", 0.2, 0.0, 1.0),
             max_delete_share=param_checks.number(params, "max_delete_share", 0.3, 0.0, 1.0),
             pages_per_minute=param_checks.integer(params, "pages_per_minute", 0, 0, 1_000_000) or None,

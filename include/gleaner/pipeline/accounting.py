@@ -32,10 +32,13 @@ class BatchTally:
     stored: LoadCounts = field(default_factory=LoadCounts)
 
     def start(self, conn: psycopg.Connection) -> None:
-        """Begin, or go on: a try that waited for the endpoint begins again, and what it paid for counts once."""
+        """Begin, or go on: a try that waited for the endpoint is begun again, and what it did before counts once."""
         row = conn.execute(queries("plan")["start_batch"], self.key()).fetchone()
         if row is not None:
-            self.embedded, self.requests, self.tokens = row
+            (self.pages, self.failed, self.skipped, self.chunks, self.embedded, self.reused, self.requests, self.tokens,
+             self.withheld, self.paused, *stored) = row  # fmt: skip
+            names = ("created", "updated", "unchanged", "deleted", "stale_pages")
+            self.stored = LoadCounts(**dict(zip(names, stored, strict=True)))
 
     def save(self, conn: psycopg.Connection, *, finished: bool = False) -> None:
         conn.execute(

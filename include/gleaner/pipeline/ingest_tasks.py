@@ -116,8 +116,9 @@ def survey_site(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
         source_id, _ = _job(conn, request, run_id)
         survey(conn, tenant_id=request.tenant_id, source_id=source_id)
         batches = planning.load_batches(
-            conn, tenant_id=request.tenant_id, source_id=source_id, policy=request.run, slots=pools.LOAD.slots
-        )
+            conn, tenant_id=request.tenant_id, source_id=source_id, policy=request.run, slots=pools.LOAD.slots,
+            is_local=policy.is_local,
+        )  # fmt: skip
         if not request.dry_run:
             defer_for(conn, policy, pages=sum(batch.pages for batch in batches))
     return [batch_to_data(batch) for batch in batches]

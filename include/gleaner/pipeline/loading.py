@@ -19,10 +19,10 @@ from include.gleaner.chunk.encodings import encoding
 from include.gleaner.chunk.splitter import split
 from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
-from include.gleaner.errors import EmbeddingPausedError, GleanerError
+from include.gleaner.errors import EmbeddingPausedError, EmbeddingQuotaError, GleanerError
 from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
-from include.gleaner.models import Batch, Chunk, PageChunks, Usage
+from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit, Usage
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
 from include.gleaner.pipeline.quota import quota_of
@@ -33,7 +33,8 @@ from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
 
-PAGES_PER_TRANSACTION = 50
+PAGES_PER_GROUP = 50  # of documents in memory, and in one transaction
+CHUNKS_PER_GROUP = 600  # about; their vectors are asked for together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +66,37 @@ def load_batch(
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
     query = documents or queries("plan")["documents_of_batch"]
-    with collector_paused():
-        pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query, where or {})
-    tally.chunks = sum(len(page.chunks) for page in pages)
-    tally.save(conn)
-    vectors, refused = _vectors(conn, store, embedder, pages, tally, has_counts=chunk.encoding == DEFAULT_ENCODING)
-    for start in range(0, len(pages), PAGES_PER_TRANSACTION):
-        part = pages[start : start + PAGES_PER_TRANSACTION]
-        outcome = store.replace_pages([_with_vectors(page, fingerprint, vectors) for page in part])
+    key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
+    has_counts = chunk.encoding == DEFAULT_ENCODING
+    paid = tally.embedded  # before this try had to wait; found among the paid vectors now, and not reused
+    failed: set[uuid.UUID] = set()
+    after = uuid.UUID(int=0)
+    while True:
+        with collector_paused():
+            group = _next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
+        if group.last is None:
+            break
+        after = group.last
+        failed |= group.failed
+        chunks = sum(len(page.chunks) for page in group.pages)
+        tally.chunks += chunks
+        tally.save(conn)
+        try:
+            vectors, refused, known = _vectors(conn, store, embedder, group.pages, tally, has_counts=has_counts)
+        except EmbeddingQuotaError:
+            tally.chunks -= chunks  # cut and counted again when the endpoint may be asked
+            tally.save(conn)
+            raise
+        tally.reused += max(0, known - paid)
+        paid = max(0, paid - known)
+        outcome = store.replace_pages([_with_vectors(page, fingerprint, vectors) for page in group.pages])
         tally.stored += outcome.counts
-        failed |= _settle(conn, tally, part, outcome, refused)
-        tally.pages += len(part)
+        failed |= _settle(conn, tally, group.pages, outcome, refused)
+        tally.pages += len(group.pages)
+        tally.failed = len(failed)
         tally.save(conn)
         seconds = time.monotonic() - began
-        tell_batch(batch.label, "load", done=tally.pages, of=len(pages), seconds=seconds, chunks=tally.chunks)
-    tally.failed = len(failed)
+        tell_batch(batch.label, "load", done=tally.pages, of=batch.pages, seconds=seconds, chunks=tally.chunks)
     tally.save(conn, finished=True)
     log.info(
         "%s: %d pages, %d chunks (%d created, %d updated, %d unchanged, %d deleted; %d pages refused as stale), "
@@ -92,31 +109,31 @@ def load_batch(
         raise GleanerError(f"none of {len(failed)} pages could be loaded; dead_letter has the reasons")
 
 
-def _chunked_pages(
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """So many pages as are embedded and stored together: memory does not grow with the batch."""
+
+    pages: tuple[_Page, ...]
+    failed: frozenset[uuid.UUID]
+    last: uuid.UUID | None  # the last page that was looked at; None when there was none
+
+
+def _next_group(
     conn: psycopg.Connection,
     tally: BatchTally,
-    source_id: uuid.UUID,
+    query: LiteralString,
+    key: Mapping[str, Any],
     batch: Batch,
     policy: ChunkPolicy,
-    embedder: Embedder,
-    query: LiteralString,
-    where: Mapping[str, Any],
-) -> tuple[list[_Page], set[uuid.UUID]]:
-    rows = conn.execute(  # one document at a time in memory
-        query,
-        {
-            **where,
-            "tenant_id": tally.tenant_id,
-            "model": embedder.model,
-            "source_id": source_id,
-            "first_page": batch.first_page,
-            "last_page": batch.last_page,
-        },
-    )
-    limit = embedder.limit  # a model that cannot be loaded is no matter of single pages
+    limit: TokenLimit | None,
+) -> _Group:
+    places = {"first_page": batch.first_page, "last_page": batch.last_page, "limit": PAGES_PER_GROUP}
     pages: list[_Page] = []
     failed: set[uuid.UUID] = set()
-    for page_id, url, generation, document, dropped in rows:
+    last: uuid.UUID | None = None
+    chunks_so_far = 0
+    for page_id, url, generation, document, dropped in conn.execute(query, {**key, **places}):
+        last = page_id
         try:
             chunks = split(without_repeats(document_from_json(document), dropped), policy, url, limit)
         except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
@@ -125,7 +142,10 @@ def _chunked_pages(
             failed.add(page_id)
             continue
         pages.append(_Page(page_id=page_id, generation=generation, chunks=chunks))
-    return pages, failed
+        chunks_so_far += len(chunks)
+        if chunks_so_far >= CHUNKS_PER_GROUP:
+            break
+    return _Group(pages=tuple(pages), failed=frozenset(failed), last=last)
 
 
 def _vectors(
@@ -136,21 +156,21 @@ def _vectors(
     tally: BatchTally,
     *,
     has_counts: bool,
-) -> tuple[dict[bytes, bytes], dict[bytes, str]]:
-    """Vectors by text hash, and the reasons of those that were refused.
+) -> tuple[dict[bytes, bytes], dict[bytes, str], int]:
+    """Vectors by text hash, the reasons of those that were refused, and how many vectors were there already.
 
     Without counts by the endpoint's own encoding its requests are packed safely below their limit.
     """
     texts, tokens, inputs = _texts(pages)
     vectors = store.known_vectors(texts)
     wanted = [key for key in texts if key not in vectors]
-    tally.reused = max(0, inputs - len(wanted) - tally.embedded)  # not what this try paid for before it had to wait
+    known = inputs - len(wanted)
     refused: dict[bytes, str] = {}
     if not wanted:
-        return vectors, refused
+        return vectors, refused, known
     with quota_of(conn, tenant_id=tally.tenant_id, holder=f"{tally.job_id}/{tally.stage}/{tally.batch_index}") as quota:
         admitted = quota.admit([tokens[key] for key in wanted])
-        tally.withheld = len(wanted) - admitted
+        tally.withheld += len(wanted) - admitted
         del wanted[admitted:]
         counts = [tokens[key] for key in wanted] if has_counts else None
         waiting = set(wanted)
@@ -171,11 +191,11 @@ def _vectors(
                 tally.save(conn)
                 waiting.difference_update(fresh, (wanted[at] for at in answer.refused))
         except EmbeddingPausedError as error:
-            tally.paused = len(waiting)
+            tally.paused += len(waiting)
             log.warning(
                 "%s. %d texts are stored without vectors; maintain_knowledge fills them in", error, len(waiting)
             )
-    return vectors, refused
+    return vectors, refused, known
 
 
 def _texts(pages: Sequence[_Page]) -> tuple[dict[bytes, str], dict[bytes, int], int]:
@@ -207,14 +227,25 @@ def estimate_batch(
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)
     query = documents or queries("plan")["documents_of_batch"]
-    pages, failed = _chunked_pages(conn, tally, source_id, batch, chunk, embedder, query, where or {})
-    texts, tokens, inputs = _texts(pages)
-    known = store.known_vectors(texts)
-    wanted = [key for key in texts if key not in known]
-    tally.pages, tally.failed = len(pages), len(failed)
-    tally.chunks = sum(len(page.chunks) for page in pages)
-    tally.embedded, tally.reused = len(wanted), inputs - len(wanted)
-    tally.tokens = sum(tokens[key] for key in wanted)
+    key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
+    tally.pages = tally.failed = tally.chunks = tally.embedded = tally.reused = tally.tokens = 0  # counted anew
+    asked: set[bytes] = set()
+    after = uuid.UUID(int=0)
+    while True:
+        group = _next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
+        if group.last is None:
+            break
+        after = group.last
+        texts, tokens, inputs = _texts(group.pages)
+        known = store.known_vectors(texts)
+        wanted = [text for text in texts if text not in known and text not in asked]
+        asked.update(wanted)
+        tally.pages += len(group.pages)
+        tally.failed += len(group.failed)
+        tally.chunks += sum(len(page.chunks) for page in group.pages)
+        tally.embedded += len(wanted)
+        tally.reused += inputs - len(wanted)
+        tally.tokens += sum(tokens[text] for text in wanted)
     tally.save(conn, finished=True)
     log.info("%s: %d pages, %d chunks; %d vectors would be asked for (%d tokens), %d reused",
              batch.label, tally.pages, tally.chunks, tally.embedded, tally.tokens, tally.reused)  # fmt: skip

@@ -12,6 +12,9 @@ from include.gleaner.models import Batch
 from include.gleaner.sql import queries
 
 SMALLEST_BATCH = 8  # pages; below it a task costs more than its work
+# A batch is worth some seconds: a killed task does little again anyway, and nobody waits longer for a slot. A page
+# takes a hundredth of a second, but a third with the local model.
+LARGEST_BATCH, LARGEST_LOCAL_BATCH = 500, 50
 
 
 def plan_batches(
@@ -35,28 +38,27 @@ def plan_batches(
         cursor.execute(sql["reopen_pages"], {**key, "model": model, "fingerprint": fingerprint})
         cursor.execute(sql["reopen_without_vectors"], {**key, "model": model})
         cursor.execute(sql["lower_fence"], key)
-        batches = _cut(cursor, key, ["fetched", "completed"], policy, slots)
+        batches = _cut(cursor, key, ["fetched", "completed"], policy.batch_size or LARGEST_BATCH, slots)
         planned = sum(batch.pages for batch in batches)
         cursor.execute(sql["set_planned"], {**key, "job_id": job_id, "planned": planned})
     return batches
 
 
 def load_batches(
-    conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID, policy: RunPolicy, slots: int
+    conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID, policy: RunPolicy, slots: int, is_local: bool
 ) -> tuple[Batch, ...]:
     """Batches of the pages that wait to be chunked: the processed ones, and those that the survey opened again."""
     key = {"tenant_id": tenant_id, "source_id": source_id}
+    largest = policy.batch_size or (LARGEST_LOCAL_BATCH if is_local else LARGEST_BATCH)
     with conn.transaction(), conn.cursor() as cursor:
-        return _cut(cursor, key, ["completed"], policy, slots)
+        return _cut(cursor, key, ["completed"], largest, slots)
 
 
-def _cut(
-    cursor: psycopg.Cursor, key: dict[str, Any], states: list[str], policy: RunPolicy, slots: int
-) -> tuple[Batch, ...]:
+def _cut(cursor: psycopg.Cursor, key: dict[str, Any], states: list[str], largest: int, slots: int) -> tuple[Batch, ...]:
     sql = queries("plan")
     cursor.execute(sql["count_todo"], {**key, "states": states})
     row = cursor.fetchone()
-    size = batch_size(int(row[0]) if row else 0, policy.batch_size, slots)
+    size = batch_size(int(row[0]) if row else 0, largest, slots)
     cursor.execute(sql["cut_batches"], {**key, "states": states, "size": size})
     ranges = cursor.fetchall()
     return tuple(
@@ -68,7 +70,10 @@ def _cut(
 def batch_size(pages: int, largest: int, slots: int) -> int:
     """Pages per batch: few enough to fill all slots, enough to be worth a task, never more than 1,000 batches.
 
-    `largest` yields only to the limit on the number of batches.
+    Where there are more batches than slots, they are a multiple of these, so that all end together. `largest` yields
+    only to the limit on the number of batches.
     """
-    fill = max(-(-pages // max(slots, 1)), SMALLEST_BATCH)
+    slots = max(slots, 1)
+    rounds = max(1, -(-pages // (slots * largest)))
+    fill = max(-(-pages // (slots * rounds)), min(SMALLEST_BATCH, largest))
     return max(min(fill, largest), -(-pages // MAX_BATCHES), 1)

@@ -86,13 +86,14 @@ SELECT p.page_id, p.url, d.generation, d.document, d.dropped
 FROM gleaner.website_page p
 JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'completed'
-  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s AND p.page_id > %(after)s
   AND NOT EXISTS (
         SELECT 1 FROM gleaner.dead_letter l
         WHERE l.tenant_id = p.tenant_id AND l.page_id = p.page_id AND l.stage = 'load' AND l.item = ''
           AND l.resolved_at IS NULL AND (l.attempts >= %(last_attempt)s
                OR l.last_at > now() - %(first_delay)s::interval * power(4, l.attempts - 1)))
 ORDER BY p.page_id
+LIMIT %(limit)s
 
 -- given_up --
 -- Failures that nobody tries again by himself: the last try was too much.
@@ -113,7 +114,7 @@ SELECT p.page_id, p.url, d.generation, d.document, d.dropped
 FROM gleaner.website_page p
 JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'chunked'
-  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s AND p.page_id > %(after)s
   AND EXISTS (
         SELECT 1 FROM gleaner.tenant_knowledge k
         WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
@@ -125,6 +126,7 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
                   AND (d.attempts >= %(last_attempt)s
                        OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1))))
 ORDER BY p.page_id
+LIMIT %(limit)s
 
 -- missing_vectors --
 -- Chunks without their vectors: how many, and of how many tenants.

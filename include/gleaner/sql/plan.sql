@@ -143,8 +143,9 @@ SELECT p.page_id, p.url, d.generation, d.document, d.dropped
 FROM gleaner.website_page p
 JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'completed'
-  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s AND p.page_id > %(after)s
 ORDER BY p.page_id
+LIMIT %(limit)s
 
 -- store_document --
 INSERT INTO gleaner.page_document AS d
@@ -185,16 +186,29 @@ WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(gen
   AND state IN ('fetched', 'failed')
 
 -- start_batch --
--- Goes on with the row of the same try. Maintenance has one row for each batch of a job: it begins anew every time.
+-- Goes on with the row of the same try: one that waited for the endpoint is begun again. Maintenance has one row for each
+-- batch of a job: it begins anew every time.
 INSERT INTO gleaner.batch_report AS r (tenant_id, job_id, stage, batch_index, try_number)
 VALUES (%(tenant_id)s, %(job_id)s, %(stage)s, %(batch_index)s, %(try_number)s)
 ON CONFLICT (tenant_id, job_id, stage, batch_index, try_number) DO UPDATE
 SET finished_at = NULL,
     started_at = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN clock_timestamp() ELSE r.started_at END,
+    pages = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.pages END,
+    failed = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.failed END,
+    skipped = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.skipped END,
+    chunks = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.chunks END,
     embedded = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.embedded END,
+    reused = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.reused END,
     requests = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.requests END,
-    tokens = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.tokens END
-RETURNING embedded, requests, tokens
+    tokens = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.tokens END,
+    withheld = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.withheld END,
+    paused = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.paused END,
+    created = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.created END,
+    updated = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.updated END,
+    unchanged = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.unchanged END,
+    deleted = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.deleted END,
+    stale_pages = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.stale_pages END
+RETURNING pages, failed, skipped, chunks, embedded, reused, requests, tokens, withheld, paused, created, updated, unchanged, deleted, stale_pages
 
 -- batch_age --
 SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 FROM gleaner.batch_report

@@ -54,9 +54,10 @@ SELECT p.page_id, p.url, d.generation, d.document, d.dropped
 FROM gleaner.website_page p
 JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state IN ('completed', 'chunked')
-  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s
+  AND p.page_id BETWEEN %(first_page)s AND %(last_page)s AND p.page_id > %(after)s
   AND p.fetched_at >= %(since)s AND p.fetched_at < %(until)s
 ORDER BY p.page_id
+LIMIT %(limit)s
 
 -- not_rebuilt --
 -- Pages of the interval with a document that are not loaded under the model, and no failure says why.

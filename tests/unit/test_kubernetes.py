@@ -1,0 +1,65 @@
+"""The pod template and the values for Kubernetes are what Kubernetes and Airflow take."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from include.gleaner.local.cluster import HEARTBEAT_SECONDS
+from include.gleaner.pools import POOLS
+
+FOLDER = Path(__file__).parents[2] / "deploy/kubernetes"
+NEWEST = kubernetes_validate.latest_version()
+
+
+@pytest.fixture
+def pod() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / "pod_template.yaml").read_text("utf-8"))
+    return found
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / "values.yaml").read_text("utf-8"))
+    return found
+
+
+def test_kubernetes_takes_the_pod(pod: dict[str, Any]) -> None:
+    kubernetes_validate.validate(pod, NEWEST, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**pod, "spec": {**pod["spec"], "restartPolice": "Never"}}, NEWEST, strict=True)
+
+
+def test_the_pod_is_one_that_the_executor_can_fill_in(pod: dict[str, Any]) -> None:
+    (container,) = pod["spec"]["containers"]
+    assert container["name"] == "base"
+    assert "command" not in container
+    assert pod["spec"]["restartPolicy"] == "Never"
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    writable = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/tmp", "/opt/airflow/logs"} <= writable
+    assert "password" not in (FOLDER / "pod_template.yaml").read_text("utf-8").lower()
+
+
+def test_the_values_name_settings_and_versions_that_there_are(values: dict[str, Any]) -> None:
+    from airflow.configuration import conf
+
+    known = conf.configuration_description
+    for section, options in values["config"].items():
+        if section == "kubernetes_executor":  # of a provider that only Kubernetes needs
+            continue
+        for option in options:
+            assert option in known[section]["options"], (section, option)
+    requirements = (FOLDER.parents[1] / "requirements.txt").read_text("utf-8")
+    (version,) = re.findall(r"^apache-airflow==(\S+)", requirements, re.MULTILINE)
+    assert values["airflowVersion"] == version
+    slots = {item["name"] for item in values["env"]}
+    assert {f"{pool.name.upper()}_SLOTS" for pool in POOLS} <= slots
+    assert values["config"]["scheduler"]["task_instance_heartbeat_timeout"] == HEARTBEAT_SECONDS
