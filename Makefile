@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster bench
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser bench
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -48,6 +48,13 @@ test-cluster:  ## Celery with three workers, killed and cut off; installs redis-
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server > /dev/null; }
 	@echo "== tests with Redis and Celery workers"
 	@$(VENV) -m pytest tests/cluster
+
+test-browser:  ## the web UI in a real Chromium, which is installed with apt if it is not there (needs root)
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --browser
+	@command -v chromium > /dev/null || { echo "== installing chromium"; apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-core > /dev/null; }
+	@echo "== tests in a browser"
+	@$(VENV) -m pytest tests/browser
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 	@$(VENV) -m benchmarks.run
