@@ -22,12 +22,12 @@ Row = tuple[str, str, str, bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds, as measured on two cores; see docs/capacity.md."""
+    """Seconds, as measured with four tasks at once on two cores; see docs/capacity.md."""
 
-    task: float = 1.6  # that a task instance holds its slot beside its work
+    task: float = 2.0  # that a task instance holds its slot beside its work
     hand_over: float = 0.7  # between the end of a task and the start of the one that waits for it
     crawl_page: float = 0.05  # waiting for websites, four requests at once
-    process_page: float = 0.010
+    process_page: float = 0.016
     load_page: float = 0.012  # with its share of an embedding request
     starts_per_second: float = 8.0  # of one scheduler
 

@@ -22,6 +22,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "benchmarks/README.md",
     "docs/api.md",
+    "docs/capacity.md",
     "docs/crawl.md",
     "docs/knowledge.md",
     "docs/orchestration.md",
