@@ -11,7 +11,7 @@ BATCH_NAME: Final = "{{ task.op_kwargs['batch']['label'] }}"  # of a mapped task
 
 # A task that a whole run waits for comes before anybody's batches; among batches, the first of each run before the
 # second of any: Airflow orders by weight, then by number of the batch. A long site holds up a short one by one batch.
-FIRST: Final[dict[str, Any]] = {"weight_rule": "absolute", "priority_weight": 10}
+FIRST: Final[dict[str, Any]] = {"priority_weight": 10}
 
 DEFAULT_ARGS: Final[dict[str, Any]] = {
     "owner": "gleaner",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("stack"), sample=True) as found:
         api = found.airflow.api
         for dag_id in (DAG, "rebuild_knowledge"):
-            found.airflow.wait(lambda dag_id=dag_id: api.has_dag(dag_id), "the DAGs")  # type: ignore[misc]
+            found.airflow.wait(partial(api.has_dag, dag_id), "the DAGs")
             api.unpause(dag_id)
         yield found
 

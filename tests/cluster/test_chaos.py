@@ -212,7 +212,7 @@ def test_a_run_ends_as_a_calm_one_whatever_is_killed(
     assert max(world.website.requests[path] for path in site(PAGES)) == 1 + again
     stats = world.endpoint.stats()
     texts = len({row[6] for row in rows})
-    at_most = 4 * tries["load"] * len(rows) // max(PAGES // BATCH, 1)  # what the tasks under way had asked for
+    at_most = tries["load"] * len(rows) // max(PAGES // BATCH, 1)  # what the tasks under way had asked for
     assert stats.inputs <= texts + at_most, (stats.inputs, texts, tries)
 
 

@@ -74,6 +74,8 @@ def test_only_the_day_is_rebuilt_and_no_vector_is_paid_again(loaded: Tenant) -> 
     assert dict(loaded.knowledge())["/pears"] == article("pears")
     assert loaded.endpoint.stats().calls == calls
     assert loaded.states() == {"/": "chunked", "/apples": "chunked", "/pears": "chunked"}
+    stages = loaded.rows("SELECT DISTINCT conf ->> 'stage' FROM gleaner.crawl_job WHERE kind = 'rebuild'")
+    assert stages == [("process",)]
 
 
 def test_the_same_day_again_writes_nothing(loaded: Tenant) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from include.gleaner.cli import connect, show
 from include.gleaner.errors import GleanerError, InvalidParamError
+from include.gleaner.local.rest import AirflowApi
 
 INGEST: Final = "ingest_website"
 REBUILD: Final = "rebuild_knowledge"
@@ -38,8 +39,8 @@ def ingest(
     api = connect.airflow()
     run_id = api.trigger(INGEST, conf)
     if wait:
-        _wait(INGEST, run_id)
-    _told(_status(INGEST, run_id), as_json)
+        _wait(api, INGEST, run_id)
+    _told(_status(api, INGEST, run_id), as_json)
 
 
 @app.command()
@@ -49,7 +50,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """How far a run is, and its report when it is over."""
-    _told(_status(dag, run_id), as_json, fail_when_failed=False)
+    _told(_status(connect.airflow(), dag, run_id), as_json, fail_when_failed=False)
 
 
 @app.command()
@@ -115,14 +116,14 @@ def replay(
 
     if stage not in ("", "process", "load", "embed"):
         raise InvalidParamError("stage", "needs process, load or embed; a page that could not be fetched needs a crawl")
+    api = connect.airflow()  # before anything is changed
     with connect.knowledge() as conn:
         count = conn.execute(queries("failures")["replay"], {"tenant_id": tenant, "stage": stage or None}).rowcount
-    run_id = connect.airflow().trigger("maintain_knowledge", {}) if count else None
+    run_id = api.trigger("maintain_knowledge", {}) if count else None
     show.replay(count, run_id, as_json=as_json)
 
 
-def _status(dag_id: str, run_id: str) -> dict[str, Any]:
-    api = connect.airflow()
+def _status(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, Any]:
     run = api.dag_run(dag_id, run_id)
     tasks: dict[str, dict[str, int]] = {}
     for task in api.task_instances(dag_id, run_id):
@@ -136,8 +137,7 @@ def _status(dag_id: str, run_id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _wait(dag_id: str, run_id: str) -> None:
-    api = connect.airflow()
+def _wait(api: AirflowApi, dag_id: str, run_id: str) -> None:
     while api.dag_run(dag_id, run_id)["state"] not in ("success", "failed"):
         time.sleep(POLL_SECONDS)
 

@@ -10,38 +10,25 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
 
 from include.gleaner.chunk.encodings import encoding
-from include.gleaner.chunk.splitter import split
 from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import EmbeddingPausedError, EmbeddingQuotaError, GleanerError
 from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
-from include.gleaner.models import Batch, Chunk, PageChunks, TokenLimit, Usage
+from include.gleaner.models import Batch, PageChunks, Usage
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
+from include.gleaner.pipeline.grouping import Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
-from include.gleaner.process.records import document_from_json
-from include.gleaner.process.repeats import without_repeats
 from include.gleaner.report.pace import tell_batch, tell_run
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
-
-PAGES_PER_GROUP = 50  # of documents in memory, and in one transaction
-CHUNKS_PER_GROUP = 600  # about; their vectors are asked for together
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Page:
-    page_id: uuid.UUID
-    generation: int
-    chunks: tuple[Chunk, ...]
 
 
 def load_batch(
@@ -73,7 +60,7 @@ def load_batch(
     after = uuid.UUID(int=0)
     while True:
         with collector_paused():
-            group = _next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
+            group = next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
         if group.last is None:
             break
         after = group.last
@@ -109,50 +96,11 @@ def load_batch(
         raise GleanerError(f"none of {len(failed)} pages could be loaded; dead_letter has the reasons")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Group:
-    """So many pages as are embedded and stored together: memory does not grow with the batch."""
-
-    pages: tuple[_Page, ...]
-    failed: frozenset[uuid.UUID]
-    last: uuid.UUID | None  # the last page that was looked at; None when there was none
-
-
-def _next_group(
-    conn: psycopg.Connection,
-    tally: BatchTally,
-    query: LiteralString,
-    key: Mapping[str, Any],
-    batch: Batch,
-    policy: ChunkPolicy,
-    limit: TokenLimit | None,
-) -> _Group:
-    places = {"first_page": batch.first_page, "last_page": batch.last_page, "limit": PAGES_PER_GROUP}
-    pages: list[_Page] = []
-    failed: set[uuid.UUID] = set()
-    last: uuid.UUID | None = None
-    chunks_so_far = 0
-    for page_id, url, generation, document, dropped in conn.execute(query, {**key, **places}):
-        last = page_id
-        try:
-            chunks = split(without_repeats(document_from_json(document), dropped), policy, url, limit)
-        except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded
-            log.warning("%s: could not be chunked, %s", url, type(error).__name__)
-            _dead_letter(conn, tally, "load", page_id, "", type(error).__name__)
-            failed.add(page_id)
-            continue
-        pages.append(_Page(page_id=page_id, generation=generation, chunks=chunks))
-        chunks_so_far += len(chunks)
-        if chunks_so_far >= CHUNKS_PER_GROUP:
-            break
-    return _Group(pages=tuple(pages), failed=frozenset(failed), last=last)
-
-
 def _vectors(
     conn: psycopg.Connection,
     store: KnowledgeStore,
     embedder: Embedder,
-    pages: Sequence[_Page],
+    pages: Sequence[Page],
     tally: BatchTally,
     *,
     has_counts: bool,
@@ -161,7 +109,7 @@ def _vectors(
 
     Without counts by the endpoint's own encoding its requests are packed safely below their limit.
     """
-    texts, tokens, inputs = _texts(pages)
+    texts, tokens, inputs = texts_of(pages)
     vectors = store.known_vectors(texts)
     wanted = [key for key in texts if key not in vectors]
     known = inputs - len(wanted)
@@ -198,19 +146,6 @@ def _vectors(
     return vectors, refused, known
 
 
-def _texts(pages: Sequence[_Page]) -> tuple[dict[bytes, str], dict[bytes, int], int]:
-    """What needs a vector, by hash, with its tokens; and how many vectors the chunks take."""
-    texts: dict[bytes, str] = {}
-    tokens: dict[bytes, int] = {}
-    inputs = 0
-    for chunk in (chunk for page in pages for chunk in page.chunks):
-        for key, text in ((text_hash(chunk), chunk.embedded_text), (tldr_hash(chunk), chunk.embedded_tldr)):
-            if key is not None and text is not None:
-                texts[key], tokens[key] = text, chunk.token_count  # a gist has fewer than its chunk
-                inputs += 1
-    return texts, tokens, inputs
-
-
 def estimate_batch(
     conn: psycopg.Connection,
     *,
@@ -232,11 +167,11 @@ def estimate_batch(
     asked: set[bytes] = set()
     after = uuid.UUID(int=0)
     while True:
-        group = _next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
+        group = next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
         if group.last is None:
             break
         after = group.last
-        texts, tokens, inputs = _texts(group.pages)
+        texts, tokens, inputs = texts_of(group.pages)
         known = store.known_vectors(texts)
         wanted = [text for text in texts if text not in known and text not in asked]
         asked.update(wanted)
@@ -251,7 +186,7 @@ def estimate_batch(
              batch.label, tally.pages, tally.chunks, tally.embedded, tally.tokens, tally.reused)  # fmt: skip
 
 
-def _with_vectors(page: _Page, fingerprint: str, vectors: Mapping[bytes, bytes]) -> PageChunks:
+def _with_vectors(page: Page, fingerprint: str, vectors: Mapping[bytes, bytes]) -> PageChunks:
     return PageChunks(
         page_id=page.page_id,
         generation=page.generation,
@@ -265,7 +200,7 @@ def _with_vectors(page: _Page, fingerprint: str, vectors: Mapping[bytes, bytes])
 def _settle(
     conn: psycopg.Connection,
     tally: BatchTally,
-    pages: Sequence[_Page],
+    pages: Sequence[Page],
     outcome: LoadOutcome,
     refused: Mapping[bytes, str],
 ) -> set[uuid.UUID]:
@@ -285,7 +220,7 @@ def _settle(
         )
         for refusal in refusals:
             stage = "embed" if refusal.reason.startswith("endpoint: ") else "load"
-            _dead_letter(conn, tally, stage, refusal.page_id, refusal.item, refusal.reason)
+            write_dead_letter(conn, tally, stage, refusal.page_id, refusal.item, refusal.reason)
         conn.execute(
             queries("load")["resolve_dead_letters"],
             {
@@ -297,26 +232,9 @@ def _settle(
     return failed
 
 
-def _refused_inputs(pages: Sequence[_Page], refused: Mapping[bytes, str]) -> Iterator[Refusal]:
+def _refused_inputs(pages: Sequence[Page], refused: Mapping[bytes, str]) -> Iterator[Refusal]:
     for page in pages:
         for chunk in page.chunks:
             if reason := refused.get(text_hash(chunk)) or refused.get(tldr_hash(chunk) or b""):
                 item = f"{chunk.chunk_type}/{chunk.chunk_index}"
                 yield Refusal(page_id=page.page_id, item=item, reason=f"endpoint: {reason}")
-
-
-def _dead_letter(
-    conn: psycopg.Connection, tally: BatchTally, stage: str, page_id: uuid.UUID, item: str, reason: str
-) -> None:
-    conn.execute(
-        queries("load")["write_dead_letter"],
-        {
-            "tenant_id": tally.tenant_id,
-            "stage": stage,
-            "page_id": page_id,
-            "item": item,
-            "reason": reason.removeprefix("endpoint: ")[:200],
-            "detail": "",
-            "job_id": tally.job_id,
-        },
-    )

@@ -22,7 +22,7 @@ from include.gleaner.pipeline.connections import endpoint_name, endpoint_state
 from include.gleaner.pipeline.indexing import index_model
 from include.gleaner.pipeline.loading import load_batch
 from include.gleaner.pipeline.patience import reschedule, waited_seconds
-from include.gleaner.pipeline.rework import Part, chunk_policy, load_part, open_parts, process_part, to_batches
+from include.gleaner.pipeline.rework import Part, load_part, newest_crawl, open_parts, process_part, to_batches
 from include.gleaner.pipeline.surveying import survey
 from include.gleaner.sql import queries
 
@@ -70,13 +70,9 @@ def fill_batch(
 
     A long wait for the endpoint is a reschedule. Raises like `load_batch`.
     """
-    key = {"tenant_id": tenant_id, "source_id": source_id}
-    row = conn.execute(queries("maintenance")["newest_job"], key).fetchone()
-    if row is None:
-        raise LookupError(f"source {source_id} has pages but no crawl")
-    chunk = chunk_policy(conn, tenant_id, source_id)
+    job_id, chunk = newest_crawl(conn, tenant_id, source_id)
     tally = BatchTally(
-        tenant_id=tenant_id, job_id=row[0], stage="renew", batch_index=batch.index, try_number=try_number
+        tenant_id=tenant_id, job_id=job_id, stage="renew", batch_index=batch.index, try_number=try_number
     )
     try:
         load_batch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ def find_documents_of_interval(params: Mapping[str, Any], run_id: str, interval:
         with knowledge_connection() as conn:
             for tenant_id, source_id in sources:
                 survey(conn, tenant_id=tenant_id, source_id=source_id)
-    batches, _ = _parts(replace(request, stage="chunk") if request.stage == "process" else request, run_id)
+    batches, _ = _parts(request, run_id, documents=True)
     return batches
 
 
@@ -114,13 +113,13 @@ def report_rebuild(params: Mapping[str, Any], run_id: str, interval: Interval) -
     return told
 
 
-def _parts(request: RebuildRequest, run_id: str) -> tuple[list[BatchData], EmbedPolicy]:
+def _parts(request: RebuildRequest, run_id: str, *, documents: bool = False) -> tuple[list[BatchData], EmbedPolicy]:
     from include.gleaner.pipeline import rebuilding, rework
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
 
     policy, _ = embedding(request.model, request.dimensions)
     with knowledge_connection() as conn:
-        return rework.to_batches(rebuilding.find_parts(conn, request, run_id, policy)), policy
+        return rework.to_batches(rebuilding.find_parts(conn, request, run_id, policy, documents=documents)), policy
 
 
 def _where(request: RebuildRequest) -> dict[str, Any]:

@@ -18,9 +18,12 @@ TOTALS = ("processed", "failed", "no_content", "loaded", "chunks", "embedded", "
           "unchanged", "deleted", "stale_pages")  # fmt: skip
 
 
-def find_parts(conn: psycopg.Connection, request: RebuildRequest, run_id: str, policy: EmbedPolicy) -> list[Part]:
-    """The pages of the request, with a job for each of their sources."""
-    key = {**_key(request, policy), "stage": request.stage, "size": PAGES_PER_BATCH}
+def find_parts(
+    conn: psycopg.Connection, request: RebuildRequest, run_id: str, policy: EmbedPolicy, *, documents: bool
+) -> list[Part]:
+    """The pages of the request, or those of them that have `documents`, with a job for each of their sources."""
+    stage = "chunk" if documents and request.stage == "process" else request.stage
+    key = {**_key(request, policy), "stage": stage, "size": PAGES_PER_BATCH}
     found = conn.execute(queries("rebuild")["parts_of_interval"], key).fetchall()
     conf = {
         "stage": request.stage, "model": policy.model, "since": request.since.isoformat(),

@@ -140,7 +140,7 @@ def load_part(
 
     A dry run only counts. A long wait for the endpoint is a reschedule. Raises like `load_batch`.
     """
-    chunk = chunk_policy(conn, part.tenant_id, part.source_id)
+    _, chunk = newest_crawl(conn, part.tenant_id, part.source_id)
     tally = BatchTally(
         tenant_id=part.tenant_id, job_id=part.job_id, stage="estimate" if dry_run else "load",
         batch_index=part.batch.index, try_number=try_number,
@@ -161,10 +161,10 @@ def load_part(
     return tally
 
 
-def chunk_policy(conn: psycopg.Connection, tenant_id: str, source_id: uuid.UUID) -> ChunkPolicy:
-    """How the pages of a source are cut: as its last crawl was told. LookupError when there was none."""
+def newest_crawl(conn: psycopg.Connection, tenant_id: str, source_id: uuid.UUID) -> tuple[int, ChunkPolicy]:
+    """The source's last crawl, and how it was told to cut the pages. LookupError when there was none."""
     key = {"tenant_id": tenant_id, "source_id": source_id}
     row = conn.execute(queries("maintenance")["newest_job"], key).fetchone()
     if row is None:
         raise LookupError(f"source {source_id} has pages but no crawl")
-    return ChunkPolicy(**row[1])
+    return int(row[0]), ChunkPolicy(**row[1])
