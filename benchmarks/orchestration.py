@@ -211,7 +211,7 @@ def _watch(stack: Stack, samples: list[Sample], over: threading.Event) -> None:
 
 def _without_airflow(pages: int) -> float:
     """Seconds of the same pages through the same functions, with as many processes as a pool has slots."""
-    from benchmarks.side_by_side import ready
+    from benchmarks.stand import ready
 
     with ready(["-m", "benchmarks.site_server", str(pages), "8", "20"]) as bench:
         bench.new_database("gleaner_bench")
