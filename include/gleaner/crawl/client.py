@@ -27,6 +27,7 @@ PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain
 XML_TYPES: Final = frozenset({"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"})
 SUCCESS: Final = frozenset({200, 203})
 EMPTY: Final = frozenset({204, 205})
+STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)  # kept alive, and closed meanwhile
 LONGEST_HEADER: Final = 1_000  # characters that are kept of one
 LONGEST_DRAIN: Final = 64 * 1024  # bytes of an answer that nobody reads, so that its connection can be used again
 
@@ -116,7 +117,13 @@ class Client:
     def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         request = PreparedRequest()
         request.method, request.url, request.headers = "GET", url, CaseInsensitiveDict(headers)
-        return self._adapter.send(request, stream=True, timeout=self._policy.timeout_seconds, verify=True)
+        while True:
+            try:
+                return self._adapter.send(request, stream=True, timeout=self._policy.timeout_seconds, verify=True)
+            except requests.exceptions.ConnectionError as error:
+                # A server may close a connection just as it is used again. That says nothing about the page.
+                if not self._deadlines.was_reused() or not any(isinstance(cause, STALE) for cause in _causes(error)):
+                    raise
 
     def _with_body(
         self, answer: Answer, response: requests.Response, any_type: bool, limit: int, cut_at: int | None, end: float

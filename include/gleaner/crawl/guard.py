@@ -105,8 +105,14 @@ class Deadlines:
             raise TimeoutError("the time for this page is over")
         return left
 
+    def was_reused(self) -> bool:
+        """Whether this thread's newest request went over a connection that had been open before."""
+        return bool(getattr(self._local, "is_reused", False))
+
     def watch(self, connection: HTTPConnection) -> None:
         """From now on `connection` falls under this thread's deadline."""
+        sock = connection.sock  # None: it is opened by the request that comes now
+        self._local.is_reused = sock is not None and getattr(connection, "used_socket", None) is sock
         end = getattr(self._local, "end", None)
         if end is None:
             return
@@ -175,21 +181,27 @@ def _connection_classes(
     local_hosts: frozenset[str], deadlines: Deadlines
 ) -> tuple[type[HTTPConnection], type[HTTPSConnection]]:
     class Guarded(HTTPConnection):
+        used_socket: socket.socket | None = None  # that an earlier request went over
+
         def _new_conn(self) -> socket.socket:
             return _connect(self, local_hosts, deadlines)
 
         def request(self, *args: Any, **options: Any) -> None:
             deadlines.watch(self)
             super().request(*args, **options)
+            self.used_socket = self.sock
             deadlines.left()  # closed while there was no socket that could be cut: do not wait for an answer
 
     class GuardedTLS(HTTPSConnection):
+        used_socket: socket.socket | None = None  # that an earlier request went over
+
         def _new_conn(self) -> socket.socket:
             return _connect(self, local_hosts, deadlines)
 
         def request(self, *args: Any, **options: Any) -> None:
             deadlines.watch(self)
             super().request(*args, **options)
+            self.used_socket = self.sock
             deadlines.left()  # closed while there was no socket that could be cut: do not wait for an answer
 
     return Guarded, GuardedTLS

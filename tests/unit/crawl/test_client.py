@@ -18,7 +18,7 @@ import pytest
 from include.gleaner.config import CrawlPolicy
 from include.gleaner.crawl import guard
 from include.gleaner.crawl.client import Client
-from tests.support.website import Raw, Reply, TestWebsite
+from tests.support.website import Raw, Reply, TestWebsite, page
 
 
 def client_for(site: TestWebsite, **policy: Any) -> Client:
@@ -189,6 +189,16 @@ def test_a_connection_is_used_again_after_answers_without_a_page() -> None:
         for path in ("missing", "moved", "same", "", "missing"):
             client.fetch(site.url + path)
         assert site.connections == 1
+
+
+def test_a_connection_that_the_server_closed_meanwhile_costs_the_page_nothing() -> None:
+    replies: list[Reply | Raw] = [Raw(b""), Raw(b""), Reply(body=page("there"))]
+    with TestWebsite({"/first": page("first"), "/then": lambda _: replies.pop(0)}) as site, client_for(site) as client:
+        assert client.fetch(f"{site.url}then").fault == "no_connection"  # on a new connection it is the site's answer
+        assert site.requests["/then"] == 1
+        assert client.fetch(f"{site.url}first").fault is None
+        assert b"there" in client.fetch(f"{site.url}then").body
+        assert site.requests["/then"] == 3
 
 
 def test_the_name_in_a_certificate_must_be_the_hosts(tmp_path: Path) -> None:
