@@ -27,7 +27,7 @@ PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain
 XML_TYPES: Final = frozenset({"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"})
 SUCCESS: Final = frozenset({200, 203})
 EMPTY: Final = frozenset({204, 205})
-STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)  # kept alive, and closed meanwhile
+STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)  # kept alive, closed meanwhile
 LONGEST_HEADER: Final = 1_000  # characters that are kept of one
 LONGEST_DRAIN: Final = 64 * 1024  # bytes of an answer that nobody reads, so that its connection can be used again
 
