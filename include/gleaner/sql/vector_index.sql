@@ -18,6 +18,10 @@ SELECT dimensions, kind, index_name, built_at IS NOT NULL FROM gleaner.vector_in
 -- all_known --
 SELECT embedding_model, index_name FROM gleaner.vector_index ORDER BY embedding_model
 
+-- relied_on --
+-- Indexes that searches use.
+SELECT index_name FROM gleaner.vector_index WHERE built_at IS NOT NULL ORDER BY index_name
+
 -- is_valid --
 -- A build that was killed leaves an index that is not valid, which IF NOT EXISTS would take for one.
 SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass('gleaner.' || quote_ident(%(index_name)s))
