@@ -20,7 +20,7 @@ Takes one website of one tenant into the knowledge base. An unchanged site costs
 - *a page is missing*: try `python -m include.gleaner.crawl URL`; "Not followed" in the report names traps it may be in.
 - *a batch is red*: read its log, mend the cause, clear it or trigger again; what is done stays. Others are loaded.
 - *"delete brake" in the log*: much seemed gone, so nothing was deleted. Is the site right? Raise `max_delete_share`.
-- *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
+- *SchemaError*: run `python -m include.gleaner db migrate`.
 """
 
 from datetime import timedelta

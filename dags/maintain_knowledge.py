@@ -18,7 +18,7 @@ While the circuit breaker of the endpoint is open, `find` finds nothing and the 
 - *chunks stay without vectors*: is the quota spent (`python -m include.gleaner.ops.tenants show TENANT`)? Does the log
   of `find` say that the endpoint failed? Chunks in `dead_letter` with stage `embed` were refused.
 - *`given_up` in the report*: failures that were tried six times; mend the cause and trigger `ingest_website` again.
-- *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
+- *SchemaError*: run `python -m include.gleaner db migrate`.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -20,7 +20,7 @@ Touches no network but the embedding endpoint, never overwrites newer content, c
 - *"dimensions" in the error*: name those of `model` too, or the connection `gleaner_openai` names another model.
 - *another backfill is running*: Airflow runs one at a time for a DAG; a run with `since` and `until` needs none.
 - *readers do not see the new model*: they do when the connection names it and every page of the tenant is in it.
-- *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
+- *SchemaError*: run `python -m include.gleaner db migrate`.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -15,7 +15,7 @@ What is paused is left out; tenants come in fair turns. Needs no parameters. Any
 - *a website is not refreshed*: `sources list` says when it is due, whether it is paused, and when it was crawled.
 - *an `ingest` is skipped*: that run was triggered before, by an earlier try or another run of this DAG.
 - *the triggered runs stay queued*: `ingest_website` is paused, or eight runs of it are under way.
-- *SchemaError*: run `python -m include.gleaner.ops.migrate up`.
+- *SchemaError*: run `python -m include.gleaner db migrate`.
 """
 
 from datetime import UTC, datetime, timedelta

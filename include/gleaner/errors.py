@@ -6,6 +6,9 @@ GleanerError
 │   └── UnknownParamError    the run's conf has a key that no Param has
 ├── SetupError               the installation is not ready: never retried, names the command that mends it
 │   ├── SchemaError          the database's schema is missing, old or changed by hand
+│   │   ├── DataLossError    the way back would remove content, and nobody said that it may
+│   │   └── PreflightError   what a migration needs is not there: disk, version, right or backup
+│   ├── BackupError          a backup cannot be made, is damaged, or does not fit here
 │   ├── ConnectionMissingError   an Airflow connection is not there
 │   └── KnowledgeDamagedError    what must always be true of the tables is not
 ├── CrawlError               the crawl as a whole could not be done
@@ -60,6 +63,18 @@ class SetupError(GleanerError):
 
 class SchemaError(SetupError):
     """The schema in the database is missing, older or newer than this code, or was changed by hand."""
+
+
+class DataLossError(SchemaError):
+    """A rollback would remove content; nothing was changed."""
+
+
+class PreflightError(SchemaError):
+    """Something that a migration needs is missing; the message says what to do about each."""
+
+
+class BackupError(SetupError):
+    """A backup cannot be made or used; what was there before is untouched."""
 
 
 class ConnectionMissingError(SetupError):

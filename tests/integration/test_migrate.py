@@ -15,7 +15,9 @@ import pytest
 
 from include.gleaner.errors import SchemaError
 from include.gleaner.local.postgres import EmbeddedPostgres, binaries
-from include.gleaner.ops.migrate import check_schema, migrate, migrations, rollback
+from include.gleaner.ops.migrate import check_schema, migrate
+from include.gleaner.ops.migrations import migrations
+from include.gleaner.ops.rollback import rollback
 
 ROOT = Path(__file__).parents[2]
 ALL = [migration.label for migration in migrations()]
@@ -99,7 +101,7 @@ def test_the_constraint_is_in_pg_constraint(conn: psycopg.Connection) -> None:
 
 
 def test_an_unmigrated_database_is_refused_with_the_command_that_mends_it(empty_dsn: str) -> None:
-    with psycopg.connect(empty_dsn, autocommit=True) as conn, pytest.raises(SchemaError, match=r"ops\.migrate up"):
+    with psycopg.connect(empty_dsn, autocommit=True) as conn, pytest.raises(SchemaError, match=r"gleaner db migrate"):
         check_schema(conn)
 
 

@@ -15,12 +15,8 @@ FILES = sorted(path.stem for path in FOLDER.glob("*.sql") if path.stem != "schem
 ALL = [(file, name) for file in FILES for name in queries(file)]
 # Only statements of these kinds have a plan; the others are run by the tests of their stage.
 PLANNED = re.compile(r"^\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
-WITHOUT_TENANT = {
-    "migrate",
-    "throttle",
-    "endpoint",
-    "vector_index",
-}  # the schema belongs to nobody, nor does a host or a model
+# The schema and its backups belong to nobody, nor does a host or a model.
+WITHOUT_TENANT = {"migrate", "preflight", "backup", "throttle", "endpoint", "vector_index"}
 
 
 @pytest.mark.parametrize(("file", "name"), ALL, ids=[f"{file}.{name}" for file, name in ALL])
@@ -29,8 +25,8 @@ def test_postgres_can_plan_it(conn: psycopg.Connection, file: str, name: str) ->
     if file == "load":
         for staging in ("create_staging", "create_vector_staging"):
             conn.execute(queries("load")[staging])
-    if not PLANNED.match(text):
-        assert re.match(r"\s*(?:--[^\n]*\n\s*)*(COPY|CREATE|DROP|ANALYZE)\b", text), (
+    if not PLANNED.match(text) or re.search(r"\{\w+\}", text):  # names are filled in by who runs it
+        assert re.match(r"\s*(?:--[^\n]*\n\s*)*(COPY|CREATE|DROP|ANALYZE|LOCK|ALTER|DO|SELECT)\b", text), (
             "a kind of statement that this test does not know"
         )
         return

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from include.gleaner.cli import connect, show
+from include.gleaner.cli import connect, db, show
 from include.gleaner.errors import GleanerError, InvalidParamError
 from include.gleaner.local.rest import AirflowApi
 
@@ -22,6 +22,7 @@ REPORT_TASKS: Final = {INGEST: "reconcile", REBUILD: "report"}
 POLL_SECONDS: Final = 1.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(db.app, name="db")
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Whose knowledge.")]
 

@@ -27,20 +27,44 @@ def airflow() -> AirflowApi:
     return AirflowApi(url, user, password)
 
 
+def dsn() -> str:
+    """GLEANER_DSN, a libpq connection string. Raises SetupError when it is not set."""
+    found = os.environ.get("GLEANER_DSN", "")
+    if not found:
+        raise SetupError("GLEANER_DSN not set: a libpq connection string of the knowledge database")
+    return found
+
+
 @contextmanager
-def knowledge() -> Iterator[psycopg.Connection]:
-    """The knowledge database of GLEANER_DSN. Raises SetupError when it is not set or does not answer."""
+def explained() -> Iterator[None]:
+    """Turns what the connection to the database of GLEANER_DSN died of into one line, without what is secret in it."""
     import psycopg
 
+    try:
+        yield
+    except psycopg.Error as error:
+        said = error.diag.message_primary
+        if said is None:
+            raise SetupError(f"the database of GLEANER_DSN cannot be reached ({type(error).__name__})") from None
+        raise SetupError(f"the database refused it: {said}") from None
+
+
+@contextmanager
+def database() -> Iterator[psycopg.Connection]:
+    """The database of GLEANER_DSN, whatever its schema. Raises SetupError when it is not set or does not answer."""
+    import psycopg
+
+    with explained():
+        connection = psycopg.connect(dsn(), autocommit=True, prepare_threshold=None)
+    with connection as conn:
+        yield conn
+
+
+@contextmanager
+def knowledge() -> Iterator[psycopg.Connection]:
+    """The knowledge database of GLEANER_DSN. Raises SetupError, also when its schema is not this code's."""
     from include.gleaner.ops.migrate import check_schema
 
-    dsn = os.environ.get("GLEANER_DSN", "")
-    if not dsn:
-        raise SetupError("GLEANER_DSN not set: a libpq connection string of the knowledge database")
-    try:
-        connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
-    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
-        raise SetupError(f"the database of GLEANER_DSN cannot be reached ({type(error).__name__})") from None
-    with connection as conn:
+    with database() as conn:
         check_schema(conn)
         yield conn

@@ -20,7 +20,7 @@ CONSOLE: Final = Console(soft_wrap=True, highlight=False, markup=False)
 def status(found: Mapping[str, Any], *, as_json: bool) -> None:
     """A run: its state, its tasks by state, and its report."""
     if as_json:
-        _json(found)
+        document(found)
         return
     CONSOLE.print(f"{found['dag']} {found['run_id']}: {found['state']}")
     for task_id, states in found["tasks"].items():
@@ -36,7 +36,7 @@ def status(found: Mapping[str, Any], *, as_json: bool) -> None:
 def hits(found: Sequence[Hit], *, as_json: bool) -> None:
     """Search results, the best first."""
     if as_json:
-        _json([asdict(hit) for hit in found])
+        document([asdict(hit) for hit in found])
         return
     for number, hit in enumerate(found, 1):
         CONSOLE.print(
@@ -49,7 +49,7 @@ def hits(found: Sequence[Hit], *, as_json: bool) -> None:
 def backfill(answer: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> None:
     """A backfill that was begun, or the days that it would be."""
     if as_json:
-        _json(answer)
+        document(answer)
     elif dry_run:
         days = [item["logical_date"] for item in answer["backfills"]]
         CONSOLE.print(f"{len(days)} days: {', '.join(str(day)[:10] for day in days)}")
@@ -60,7 +60,7 @@ def backfill(answer: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> None
 def failures(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Unmended failures."""
     if as_json:
-        _json(found)
+        document(found)
         return
     for row in found:
         what = " ".join(filter(None, (row["stage"], row["url"], row["item"])))
@@ -73,7 +73,7 @@ def failures(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 def replay(count: int, run_id: str | None, *, as_json: bool) -> None:
     """How many failures are tried again, and by which run."""
     if as_json:
-        _json({"failures": count, "run_id": run_id})
+        document({"failures": count, "run_id": run_id})
     else:
         CONSOLE.print(f"{count} failures are tried again by {run_id}" if count else "no failures to try again")
 
@@ -83,5 +83,6 @@ def problem(text: str) -> None:
     sys.stderr.write(f"gleaner: {text.splitlines()[0]}\n")
 
 
-def _json(found: object) -> None:
+def document(found: object) -> None:
+    """One JSON document."""
     sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=2, default=str) + "\n")

