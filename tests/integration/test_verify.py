@@ -10,7 +10,7 @@ import pytest
 from include.gleaner.errors import InvalidParamError, SchemaError
 from include.gleaner.load.store import KnowledgeStore
 from include.gleaner.load.vector_index import ensure_index
-from include.gleaner.ops.migrate import migrations
+from include.gleaner.ops.migrations import migrations
 from include.gleaner.ops.verify import CONSTRAINT, Verification, _expected, verify
 from tests.support.chunks import DIMENSIONS, MODEL, add_page, page_of
 

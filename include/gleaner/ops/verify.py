@@ -17,7 +17,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from include.gleaner.errors import InvalidParamError, SchemaError
-from include.gleaner.ops.migrate import migrations
+from include.gleaner.ops.migrations import migrations
 from include.gleaner.sql import queries
 
 CONSTRAINT: Final = "UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)"
