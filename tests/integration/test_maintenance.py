@@ -231,7 +231,7 @@ def test_what_must_be_true_is_looked_at(tenant: Tenant) -> None:
     assert report == {
         "constraint": maintaining.CONSTRAINT, "duplicates": 0, "invalid_indexes": [], "disagreeing_fences": 0,
         "chunks_without_vector": 0, "tenants_without_vectors": 0, "pages_not_chunked": 0, "pruned_vectors": 1,
-        "pruned_snapshots": 0, "pruned_tombstones": 0, "given_up": 0,
+        "pruned_snapshots": 0, "pruned_tombstones": 0, "forgotten_websites": 0, "given_up": 0,
     }  # fmt: skip
     assert tenant.rows("SELECT text_hash FROM gleaner.pending_embedding") == [(b"new",)]
     tenant.conn.execute("DELETE FROM gleaner.tenant_knowledge WHERE full_text LIKE '%apples%'")

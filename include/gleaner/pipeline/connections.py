@@ -26,7 +26,9 @@ LOCK_TIMEOUT: Final = "60s"
 
 
 @contextmanager
-def knowledge_connection() -> Iterator[psycopg.Connection]:
+def knowledge_connection(
+    *, statement_timeout: str = STATEMENT_TIMEOUT, lock_timeout: str = LOCK_TIMEOUT
+) -> Iterator[psycopg.Connection]:
     """The knowledge database, through the PostgresHook, checked for its schema; closed at the end.
 
     Raises ConnectionMissingError or SchemaError with the command that mends it.
@@ -48,7 +50,7 @@ def knowledge_connection() -> Iterator[psycopg.Connection]:
         conn.autocommit = True  # transactions are opened where they belong
         conn.prepare_threshold = None  # a prepared plan of one tenant can be a hundred times slower for another
         conn.execute("SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
-                     (STATEMENT_TIMEOUT, LOCK_TIMEOUT))  # fmt: skip
+                     (statement_timeout, lock_timeout))  # fmt: skip
         check_schema(conn)
         yield conn
 

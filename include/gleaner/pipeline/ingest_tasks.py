@@ -30,6 +30,7 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
 
     from include.gleaner.chunk.encodings import encoding
     from include.gleaner.crawl.crawler import crawl
+    from include.gleaner.ops.forget import check_not_forgotten
     from include.gleaner.pipeline.collecting import spare_modules
     from include.gleaner.pipeline.connections import check_dimensions, embedding, knowledge_connection
     from include.gleaner.sql import queries
@@ -41,6 +42,7 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         encoding(request.chunk.encoding)
     with knowledge_connection() as conn:
         check_dimensions(conn, policy, request.tenant_id)
+        check_not_forgotten(conn, request.tenant_id, _source_id(request))
         outcome = crawl(conn, tenant_id=request.tenant_id, request=request, run_id=run_id)
         if not request.dry_run and outcome.state != "failed":
             key = {"tenant_id": request.tenant_id, "source_id": outcome.source_id}
@@ -192,13 +194,18 @@ def reconcile(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
 
 def _job(conn: psycopg.Connection, request: IngestRequest, run_id: str) -> tuple[uuid.UUID, int]:
     """The source and the crawl of this run. RunFailedError when the run never got as far as a crawl."""
-    from include.gleaner.crawl.urls import canonicalize
     from include.gleaner.sql import queries
 
-    source_id = source_id_of(request.tenant_id, canonicalize(request.url) or request.url)
+    source_id = _source_id(request)
     row = conn.execute(
         queries("plan")["job"], {"tenant_id": request.tenant_id, "source_id": source_id, "run_id": run_id}
     ).fetchone()
     if row is None:
         raise RunFailedError("this run has no crawl; look at the log of the crawl task, then clear it to run again")
     return source_id, int(row[0])
+
+
+def _source_id(request: IngestRequest) -> uuid.UUID:
+    from include.gleaner.crawl.urls import canonicalize
+
+    return source_id_of(request.tenant_id, canonicalize(request.url) or request.url)

@@ -16,6 +16,7 @@ from include.gleaner.config import EmbedPolicy, fingerprint
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import EmbeddingQuotaError, KnowledgeDamagedError
 from include.gleaner.models import Batch
+from include.gleaner.ops import forget
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.batches import BatchData
 from include.gleaner.pipeline.connections import endpoint_name, endpoint_state
@@ -35,6 +36,7 @@ REPLAYS: Final = {
     "last_attempt": 6,
 }  # of a failure: after 1, 4, 16, 64 and 256 hours, then no more
 KEEP: Final = "90 days"  # bytes of older versions, and the names of pages that are gone
+FORGET_SECONDS: Final = 600.0  # for the rest of websites whose removal was stopped; the next run goes on
 CONSTRAINT: Final = "UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)"
 
 
@@ -129,6 +131,7 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
         old = conn.execute(sql["prune_tombstones"], {**key, "keep": KEEP}).fetchall()
         ids = {"tenant_ids": [tenant for tenant, _ in old], "page_ids": [page for _, page in old]}
         conn.execute(sql["delete_tombstones"], {**key, **ids})
+    forgotten = forget.go_on(conn, seconds=FORGET_SECONDS)
     index_model(conn, policy)
     definition = _one(conn, "constraint_definition", key)
     chunks, tenants = conn.execute(sql["missing_vectors"], key).fetchone() or (0, 0)
@@ -143,6 +146,7 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
         "pruned_vectors": pruned,
         "pruned_snapshots": snapshots,
         "pruned_tombstones": len(old),
+        "forgotten_websites": forgotten,
         "given_up": _one(conn, "given_up", {**key, **REPLAYS}),
     }
     log.info("knowledge: %s", report)

@@ -74,11 +74,13 @@ SET state = %(state)s, reason = %(reason)s, goes_on = %(goes_on)s, traps = %(tra
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND state = 'running'
 
 -- discover --
--- Pages that this job found, new or known. Among several ways to one page the shortest counts.
+-- Pages that this job found, new or known, but for those that are kept out. Among several ways to one page the shortest
+-- counts.
 INSERT INTO gleaner.website_page AS p (tenant_id, page_id, source_id, url, depth, hops, priority, found_job)
 SELECT %(tenant_id)s, found.page_id, %(source_id)s, found.url, found.depth, found.hops, found.priority, %(job_id)s
 FROM unnest(%(page_ids)s::uuid[], %(urls)s::text[], %(depths)s::integer[], %(hops)s::smallint[], %(priorities)s::real[])
      AS found (page_id, url, depth, hops, priority)
+WHERE NOT EXISTS (SELECT FROM gleaner.forgotten f WHERE f.tenant_id = %(tenant_id)s AND f.target_id = found.page_id)
 ORDER BY found.page_id
 ON CONFLICT (tenant_id, page_id) DO UPDATE
 SET found_job = excluded.found_job,
@@ -114,9 +116,12 @@ SELECT page_id, url, depth, hops, state, coalesce(reason, ''), etag, last_modifi
 FROM gleaner.website_page p
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(job_id)s
   AND visited_job IS DISTINCT FROM %(job_id)s
-  AND depth = (SELECT min(depth) FROM gleaner.website_page
-               WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(job_id)s
-                 AND visited_job IS DISTINCT FROM %(job_id)s)
+  AND NOT EXISTS (SELECT FROM gleaner.forgotten f WHERE f.tenant_id = p.tenant_id AND f.target_id = p.page_id)
+  AND depth = (SELECT min(o.depth) FROM gleaner.website_page o
+               WHERE o.tenant_id = %(tenant_id)s AND o.source_id = %(source_id)s AND o.found_job = %(job_id)s
+                 AND o.visited_job IS DISTINCT FROM %(job_id)s
+                 AND NOT EXISTS (SELECT FROM gleaner.forgotten f
+                                 WHERE f.tenant_id = o.tenant_id AND f.target_id = o.page_id))
 ORDER BY priority DESC,
          row_number() OVER (PARTITION BY priority, regexp_replace(split_part(url, '?', 1), '[0-9]+', '#', 'g')
                             ORDER BY url),
@@ -124,9 +129,10 @@ ORDER BY priority DESC,
 LIMIT %(limit)s
 
 -- count_frontier --
-SELECT count(*) FROM gleaner.website_page
+SELECT count(*) FROM gleaner.website_page p
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(job_id)s
   AND visited_job IS DISTINCT FROM %(job_id)s
+  AND NOT EXISTS (SELECT FROM gleaner.forgotten f WHERE f.tenant_id = p.tenant_id AND f.target_id = p.page_id)
 
 -- count_spent --
 -- Visits that count against the limit of pages: those that asked the server and were not sent elsewhere.

@@ -15,3 +15,8 @@ SELECT extract(epoch FROM clock_timestamp())::float8
 
 -- store --
 UPDATE gleaner.endpoint_state SET state = %(state)s, updated_at = clock_timestamp() WHERE endpoint = %(endpoint)s
+
+-- forget_tenant --
+-- What the shared limits remember of one tenant's turns.
+UPDATE gleaner.endpoint_state SET state = (state::jsonb #- ARRAY['bucket', 'tenants', %(tenant_id)s::text])::text
+WHERE CASE WHEN state LIKE '{%%' THEN state::jsonb #> '{bucket,tenants}' ? %(tenant_id)s::text END

@@ -39,13 +39,15 @@ WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = 
 
 -- pass_fence --
 -- Takes the lock of each page's generation row, in the order of the ids, and lets the newest writer through.
--- A page that does not come back has newer content already, or was retired.
+-- A page that does not come back has newer content already, was retired, or was forgotten: its row is gone.
 INSERT INTO gleaner.knowledge_generation AS g
     (tenant_id, source_id, embedding_model, generation, fingerprint, set_hash, chunk_count)
 SELECT %(tenant_id)s, page_id, %(model)s, generation, fingerprint, set_hash, chunk_count
 FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[], %(fingerprints)s::text[],
             %(set_hashes)s::bytea[], %(chunk_counts)s::integer[])
      AS new (page_id, generation, fingerprint, set_hash, chunk_count)
+JOIN (SELECT page_id FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s)
+      ORDER BY page_id FOR KEY SHARE) AS there USING (page_id)
 ORDER BY page_id
 ON CONFLICT (tenant_id, source_id, embedding_model) DO UPDATE
 SET generation = excluded.generation, fingerprint = excluded.fingerprint, set_hash = excluded.set_hash,
@@ -136,8 +138,10 @@ DELETE FROM gleaner.pending_embedding
 WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
 
 -- write_dead_letter --
+-- Of a page that was not forgotten meanwhile.
 INSERT INTO gleaner.dead_letter AS d (tenant_id, stage, page_id, item, reason, detail, job_id)
-VALUES (%(tenant_id)s, %(stage)s, %(page_id)s, %(item)s, %(reason)s, %(detail)s, %(job_id)s)
+SELECT %(tenant_id)s, %(stage)s, page_id, %(item)s, %(reason)s, %(detail)s, %(job_id)s
+FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s FOR KEY SHARE
 ON CONFLICT (tenant_id, stage, page_id, item) DO UPDATE
 SET reason = excluded.reason, detail = excluded.detail, job_id = excluded.job_id, last_at = now(),
     resolved_at = NULL,

@@ -148,10 +148,12 @@ ORDER BY p.page_id
 LIMIT %(limit)s
 
 -- store_document --
+-- Of a page that was not forgotten meanwhile.
 INSERT INTO gleaner.page_document AS d
     (tenant_id, page_id, generation, title, language, word_count, content_hash, document, block_hashes, bands)
-VALUES (%(tenant_id)s, %(page_id)s, %(generation)s, %(title)s, %(language)s, %(word_count)s, %(content_hash)s,
-        %(document)s, %(block_hashes)s, %(bands)s)
+SELECT %(tenant_id)s, page_id, %(generation)s, %(title)s, %(language)s, %(word_count)s, %(content_hash)s,
+       %(document)s, %(block_hashes)s, %(bands)s
+FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s FOR KEY SHARE
 ON CONFLICT (tenant_id, page_id) DO UPDATE
 SET generation = excluded.generation, title = excluded.title, language = excluded.language,
     word_count = excluded.word_count, content_hash = excluded.content_hash, document = excluded.document,

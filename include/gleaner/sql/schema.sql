@@ -272,6 +272,18 @@ CREATE TABLE gleaner.token_reservation (
 COMMENT ON TABLE gleaner.token_reservation IS
     'Tokens of the monthly quota that running tasks are about to spend. One of a task that died ends by itself.';
 
+CREATE TABLE gleaner.forgotten (
+    tenant_id    text        NOT NULL REFERENCES gleaner.tenant,
+    target_id    uuid        NOT NULL,
+    source_id    uuid        NOT NULL,
+    url          text        NOT NULL,
+    forgotten_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, target_id)
+);
+COMMENT ON TABLE gleaner.forgotten IS
+    'Pages and websites that were removed on request. No crawl takes them in again until their row here is removed.';
+COMMENT ON COLUMN gleaner.forgotten.target_id IS 'The page_id; or the source_id, for a whole website.';
+
 CREATE UNLOGGED TABLE gleaner.site_pace (
     site         text             PRIMARY KEY,
     next_turn    timestamptz      NOT NULL DEFAULT '-infinity',
@@ -591,3 +603,5 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA gleaner TO gleaner_reader, gleaner_writ
 
 CREATE INDEX tenant_knowledge_without_vector ON gleaner.tenant_knowledge (embedding_model, tenant_id, source_id)
     WHERE embedding IS NULL OR (tldr_hash IS NOT NULL AND tldr_embedding IS NULL);
+CREATE INDEX dead_letter_open ON gleaner.dead_letter (tenant_id, last_at, stage, page_id, item)
+    WHERE resolved_at IS NULL;

@@ -1,0 +1,2 @@
+DROP INDEX gleaner.dead_letter_open;
+DROP TABLE gleaner.forgotten;

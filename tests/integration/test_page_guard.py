@@ -1,0 +1,95 @@
+"""The app behind the page: who is let in, what a change must bring, which headers every answer has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from include.gleaner.api.app import create_app
+from include.gleaner.api.guard import HEADER, HEADERS
+from tests.support.page_app import ADMIN, VIEWER, airflow_users
+
+CHANGE = {HEADER: "1", "Content-Type": "application/json"}
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with airflow_users():
+        yield TestClient(create_app(), base_url="http://airflow.example")
+
+
+def addresses(client: TestClient) -> list[tuple[str, str]]:
+    """Every method and path that the app knows, placeholders filled, and some that it does not know."""
+    found = [
+        (method, path)
+        for route in client.app.routes  # type: ignore[attr-defined]
+        for method in sorted(getattr(route, "methods", None) or {"GET"})
+        for path in [route.path.replace("{name}", "page.js").replace("{path:path}", "no/such/page")]
+    ]
+    assert len(found) > 10
+    return [
+        *found,
+        ("GET", "/docs"),
+        ("GET", "/redoc"),
+        ("GET", "/static/"),
+        ("PUT", "/"),
+        ("GET", "/static/..%2fapp.py"),
+    ]
+
+
+def test_whoever_is_not_logged_in_is_told_so_whatever_they_ask_for(client: TestClient) -> None:
+    for method, path in addresses(client):
+        for headers in ({}, CHANGE, {"Authorization": "Basic YTpi"}):
+            answer = client.request(method, path, headers=headers)
+            assert answer.status_code == 401, (method, path, headers, answer.status_code)
+            assert set(HEADERS.items()) <= set({name: answer.headers.get(name) for name in HEADERS}.items())
+
+
+def test_every_route_is_one_of_ours(client: TestClient) -> None:
+    """A mounted app, or a route of Starlette's own, would not ask for the login."""
+    assert all(isinstance(route, APIRoute) for route in client.app.routes)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", ["/", "/static/index.html", "/openapi.json"])
+def test_the_cookie_and_the_bearer_token_both_let_in(client: TestClient, path: str) -> None:
+    assert client.get(path, headers={"Authorization": f"Bearer {VIEWER}"}).status_code == 200
+    client.cookies.set("_token", VIEWER)
+    assert client.get(path).status_code == 200
+
+
+def test_what_does_not_exist_is_not_found(client: TestClient) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    for path in ("/static/app.py", "/static/..%2f..%2fapp.py", "/static/", "/docs", "/nothing"):
+        assert client.get(path, headers=headers).status_code == 404
+    assert client.delete("/", headers={**headers, **CHANGE}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({HEADER: ""}, 403),
+        ({HEADER: "0"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "http://airflow.example.elsewhere.example"}, 403),
+        ({"Origin": "http://airflow.example:8081"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://airflow.example", "Sec-Fetch-Site": "same-origin"}, 404),  # it got past all of it
+        ({}, 404),
+    ],
+)
+def test_a_change_must_prove_that_no_other_website_asks(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    client.cookies.set("_token", ADMIN)
+    sent: dict[str, Any] = {name: value for name, value in {**CHANGE, **headers}.items() if value != ""}
+    assert client.post("/nothing", headers=sent, content="{}").status_code == status
