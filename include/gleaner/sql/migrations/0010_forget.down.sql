@@ -1,2 +1,1 @@
-DROP INDEX gleaner.dead_letter_open;
 DROP TABLE gleaner.forgotten;

@@ -1,4 +1,4 @@
--- What was forgotten stays away; open failures are listed newest first.
+-- What was forgotten stays away.
 
 CREATE TABLE gleaner.forgotten (
     tenant_id    text        NOT NULL REFERENCES gleaner.tenant,
@@ -18,6 +18,3 @@ CREATE POLICY one_tenant ON gleaner.forgotten FOR SELECT TO gleaner_reader
 CREATE POLICY every_tenant ON gleaner.forgotten TO gleaner_writer USING (true) WITH CHECK (true);
 GRANT SELECT ON gleaner.forgotten TO gleaner_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gleaner.forgotten TO gleaner_writer;
-
-CREATE INDEX dead_letter_open ON gleaner.dead_letter (tenant_id, last_at, stage, page_id, item)
-    WHERE resolved_at IS NULL;

@@ -1,0 +1,2 @@
+-- step drop --
+DROP INDEX CONCURRENTLY IF EXISTS gleaner.dead_letter_open
