@@ -45,6 +45,7 @@ def back_up(dsn: str, folder: Path, *, keep: int | None = None) -> tuple[Path, M
     with only_runner(dsn, "backup") as conn:
         if not scalar(conn, "has_table"):
             raise SchemaError("the database has no Gleaner schema: there is nothing to back up")
+        _refuse_stranger(conn)
         with _unfinished(folder) as (partial, file):
             tools = tools_for(conn.info.server_version // 10_000)
             manifest = _dump(conn, dsn, tools, file)
@@ -101,6 +102,14 @@ def _dump(conn: psycopg.Connection, dsn: str, tools: ClientTools, file: IO[bytes
         sequences=sequences,
         checked_at=made_at,
     )
+
+
+def _refuse_stranger(conn: psycopg.Connection) -> None:
+    row = conn.execute(queries("preflight")["owns_schema"]).fetchone()
+    if row is None or not row[0]:
+        raise BackupError(
+            "the tables belong to another role, and only their owner sees all of them; connect as the owner"
+        )
 
 
 def _check(conn: psycopg.Connection, dsn: str, tools: ClientTools, dump: Path, manifest: Manifest) -> None:

@@ -29,7 +29,7 @@ class Origin:
     system_identifier: str | None  # of the cluster, where the server tells it
     server_version: int  # 180003
     history: tuple[tuple[int, str, str, str], ...]  # version, name, checksum and time of each applied migration
-    owner: str  # of the schema
+    owners: tuple[str, ...]  # of the schema and what is in it
     extension_version: str  # of pgvector
     extension_schema: str
 
@@ -76,7 +76,6 @@ def origin_of(conn: psycopg.Connection) -> Origin:
     except psycopg.errors.InsufficientPrivilege:
         identifier = None
     version, schema = conn.execute(statements["extension"]).fetchone() or ("", "public")
-    owner = conn.execute(statements["owner"]).fetchone()
     return Origin(
         database=database,
         system_identifier=identifier[0] if identifier else None,
@@ -85,7 +84,7 @@ def origin_of(conn: psycopg.Connection) -> Origin:
             (number, name, checksum, applied.astimezone(UTC).isoformat())
             for number, name, checksum, applied in conn.execute(statements["history"]).fetchall()
         ),
-        owner=owner[0] if owner else "",
+        owners=tuple(name for (name,) in conn.execute(statements["owners"]).fetchall()),
         extension_version=version,
         extension_schema=schema,
     )
@@ -113,9 +112,10 @@ def read_manifest(dump: Path) -> Manifest:
             raise BackupError(f"{path.name} was written by another version of Gleaner; restore with that one")
         del raw["schema_version"]
         origin = raw.pop("origin")
+        owners = tuple(origin.pop("owners"))
         history = tuple((int(version), name, checksum, at) for version, name, checksum, at in origin.pop("history"))
         return Manifest(
-            origin=Origin(history=history, **origin),
+            origin=Origin(history=history, owners=owners, **origin),
             tables={name: TableHash(**table) for name, table in raw.pop("tables").items()},
             made_at=datetime.fromisoformat(raw.pop("made_at")),
             checked_at=datetime.fromisoformat(raw.pop("checked_at")),

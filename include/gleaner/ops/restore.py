@@ -82,7 +82,7 @@ def load_and_compare(conn: psycopg.Connection, tools: ClientTools, dump: Path, m
         _prepare(conn, manifest)
         conn.execute(queries("backup")["build_settings"])
         conn.execute(queries("backup")["create_roles"])
-        row = conn.execute(queries("backup")["may_own"], {"owner": manifest.origin.owner}).fetchone()
+        row = conn.execute(queries("backup")["may_own"], {"owners": list(manifest.origin.owners)}).fetchone()
         load_dump(conn, tools, dump, keep_owner=row is not None and bool(row[0]))
     except psycopg.Error as error:
         said = error.diag.message_primary or "the connection was lost"
@@ -101,9 +101,9 @@ def load_and_compare(conn: psycopg.Connection, tools: ClientTools, dump: Path, m
 def _prepare(conn: psycopg.Connection, manifest: Manifest) -> None:
     """pgvector where the backup looks for it."""
     wanted = manifest.origin.extension_schema
+    name = sql.Identifier(wanted)
     row = conn.execute(queries("backup")["extension"]).fetchone()
     if row is None:
-        name = sql.Identifier(wanted)
         conn.execute(sql.SQL(queries("backup")["create_extension_schema"]).format(schema_name=name))
         conn.execute(sql.SQL(queries("backup")["create_extension"]).format(schema_name=name))
     elif row[1] != wanted:
@@ -111,6 +111,7 @@ def _prepare(conn: psycopg.Connection, manifest: Manifest) -> None:
             f"pgvector is in schema {row[1]} here and was in {wanted} when the backup was made; "
             f"run: ALTER EXTENSION vector SET SCHEMA {wanted}"
         )
+    conn.execute(sql.SQL(queries("backup")["load_extension"]).format(schema_name=name))
 
 
 def _refuse_dependents(conn: psycopg.Connection) -> None:

@@ -52,7 +52,7 @@ def _hash(conn: psycopg.Connection, table: str) -> TableHash:
     ]
     row = conn.execute(
         sql.SQL(queries("backup")["row_hash"]).format(
-            row_bytes=sql.SQL(" || ").join(parts), table_name=sql.Identifier(table)
+            row_bytes=sql.SQL(" || ").join([sql.Literal(b""), *parts]), table_name=sql.Identifier(table)
         )
     ).fetchone()
     rows, bits = row if row is not None else (0, None)

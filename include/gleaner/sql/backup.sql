@@ -39,12 +39,17 @@ SELECT system_identifier::text FROM pg_control_system()
 -- The pgvector that this database has, and where.
 SELECT e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
 
--- owner --
-SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = 'gleaner'
+-- owners --
+-- Of the schema and of all that is in it.
+SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'gleaner'
+UNION SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = to_regnamespace('gleaner')
+UNION SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = to_regnamespace('gleaner')
+ORDER BY 1
 
 -- may_own --
--- Whether this user may hand tables over to that role.
-SELECT EXISTS (SELECT 1 FROM pg_roles r WHERE r.rolname = %(owner)s AND pg_has_role(r.oid, 'MEMBER'))
+-- Whether this user may hand things over to all of those roles.
+SELECT count(*) FILTER (WHERE pg_has_role(r.oid, 'MEMBER')) = cardinality(%(owners)s::text[])
+FROM pg_roles r WHERE r.rolname = ANY (%(owners)s::text[])
 
 -- schema_exists --
 SELECT to_regnamespace(%(schema_name)s) IS NOT NULL
@@ -90,6 +95,10 @@ END $$
 
 -- create_extension --
 CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA {schema_name}
+
+-- load_extension --
+-- Without its library in the session nobody but a superuser may name its settings, as gleaner.search does.
+SELECT '[1]'::{schema_name}.vector
 
 -- create_extension_schema --
 CREATE SCHEMA IF NOT EXISTS {schema_name}
