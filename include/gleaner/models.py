@@ -119,6 +119,24 @@ class TokenLimit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Patience:
+    """What it took to get an answer of the endpoint."""
+
+    throttled: int = 0  # requests that were answered with 429, or asked to be sent later
+    failures: int = 0  # requests that failed by the endpoint's fault
+    waits: int = 0  # for a turn under the shared limits
+    seconds: float = 0.0  # of these waits together
+
+    def __add__(self, other: Patience) -> Patience:
+        return Patience(
+            throttled=self.throttled + other.throttled,
+            failures=self.failures + other.failures,
+            waits=self.waits + other.waits,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddedBatch:
     """The answer to one embedding request: vectors for the inputs at `positions`, in that order."""
 
@@ -126,6 +144,7 @@ class EmbeddedBatch:
     vectors: Vectors  # shape (len(positions), dimensions), float32
     tokens: int  # as billed by the endpoint; counted by the model's tokenizer when local
     refused: Mapping[int, str] = field(default_factory=dict)  # position -> the server's reason
+    patience: Patience = Patience()  # since the answer before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -341,7 +341,8 @@ def test_an_endpoint_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None
     with EmbeddingServer() as gone:
         embedder = embedder_for(gone, attempts=2)
     batches = kept_until(embedder, texts_of(30), EmbeddingUnavailableError)
-    assert batches == []
+    assert [(batch.positions, dict(batch.refused)) for batch in batches] == [((), {})]
+    assert batches[0].patience.failures == 6  # three requests, twice
     assert SECRET not in caplog.text
 
 

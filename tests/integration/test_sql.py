@@ -15,8 +15,8 @@ FILES = sorted(path.stem for path in FOLDER.glob("*.sql") if path.stem != "schem
 ALL = [(file, name) for file in FILES for name in queries(file)]
 # Only statements of these kinds have a plan; the others are run by the tests of their stage.
 PLANNED = re.compile(r"^\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
-# The schema and its backups belong to nobody, nor does a host or a model.
-WITHOUT_TENANT = {"migrate", "preflight", "backup", "throttle", "endpoint", "vector_index"}
+# The schema and its backups belong to nobody, nor does a host or a model; metrics are sums over all.
+WITHOUT_TENANT = {"migrate", "preflight", "backup", "throttle", "endpoint", "vector_index", "metrics"}
 
 
 @pytest.mark.parametrize(("file", "name"), ALL, ids=[f"{file}.{name}" for file, name in ALL])

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "retry_policy": {"errors"},
     "defaults": {"retry_policy"},
     "shared": COMMON | {"sql", "embed"},
-    "report": COMMON | {"sql"},
+    "report": COMMON | {"sql", "__version__"},
     "search": COMMON | {"sql"},
     "ops": COMMON | {"sql"},
     "pipeline": COMMON | STAGES | {"sql", "pools", "ops", "report", "shared", "rebuild_request"},

@@ -26,7 +26,7 @@ from include.gleaner.errors import (
     EmbeddingRefusedError,
     EmbeddingUnavailableError,
 )
-from include.gleaner.models import EmbeddedBatch
+from include.gleaner.models import EmbeddedBatch, Patience
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +72,23 @@ class Dispatch:
         self._failure: EmbeddingError | None = None
         self._accepted = False
         self._refused: list[int] = []
+        self._patience = Patience()  # since the last answer
 
     def answers(self) -> Iterator[EmbeddedBatch]:
-        """One batch for each answer, as it comes; then the error that ended it, if one did."""
+        """One batch for each answer, as it comes; then the error that ended it, if one did.
+
+        The last batch may hold nothing but what patience it took to get no answer.
+        """
         while self._waiting or self._under_way:
             self._launch()
             self._collect()
             while self._ready:
                 answer = self._ready.popleft()
                 self._launch()  # the endpoint works while the caller stores
+                answer, self._patience = replace(answer, patience=self._patience), Patience()
                 yield answer
+        if self._patience != Patience():
+            yield replace(no_vectors(self._policy, {}), patience=self._patience)
         if self._failure is not None:
             raise self._failure
 
@@ -112,6 +119,7 @@ class Dispatch:
             self._gated_since = None
             return True
         self._put_back(attempt)
+        self._patience += Patience(waits=1, seconds=admission.wait)
         self._gate_opens_at = now + admission.wait
         if self._gated_since is None:
             self._gated_since = now
@@ -206,6 +214,7 @@ class Dispatch:
 
     def _wait(self, attempt: _Try, fault: Fault) -> None:
         now = time.monotonic()
+        self._patience += Patience(throttled=1)
         stalled = self._pacing.told_to_wait(now, attempt.sent_at, fault.retry_after)
         if stalled > self._policy.max_wait_seconds:
             seconds = max(self._pacing.resume_at - now, 1.0)
@@ -221,6 +230,7 @@ class Dispatch:
         self._put_back(replace(attempt, not_before=self._pacing.resume_at))
 
     def _again(self, attempt: _Try, reason: str) -> None:
+        self._patience += Patience(failures=1)
         closed_for = self._gate.failed()
         if closed_for > 0:
             self._pause(closed_for)

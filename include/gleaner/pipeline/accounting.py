@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from include.gleaner.models import LoadCounts
+from include.gleaner.models import LoadCounts, Patience
 from include.gleaner.sql import queries
 
 
@@ -29,6 +29,10 @@ class BatchTally:
     tokens: int = 0
     withheld: int = 0  # texts whose vector was not asked for, because the month's quota is spent
     paused: int = 0  # texts whose vector was not asked for, because the endpoint failed again and again
+    throttled: int = 0  # requests that the endpoint answered with 429
+    endpoint_failures: int = 0
+    limiter_waits: int = 0
+    limiter_seconds: float = 0.0
     stored: LoadCounts = field(default_factory=LoadCounts)
 
     def start(self, conn: psycopg.Connection) -> None:
@@ -36,9 +40,17 @@ class BatchTally:
         row = conn.execute(queries("plan")["start_batch"], self.key()).fetchone()
         if row is not None:
             (self.pages, self.failed, self.skipped, self.chunks, self.embedded, self.reused, self.requests, self.tokens,
-             self.withheld, self.paused, *stored) = row  # fmt: skip
+             self.withheld, self.paused, self.throttled, self.endpoint_failures, self.limiter_waits,
+             self.limiter_seconds, *stored) = row  # fmt: skip
             names = ("created", "updated", "unchanged", "deleted", "stale_pages")
             self.stored = LoadCounts(**dict(zip(names, stored, strict=True)))
+
+    def waited(self, patience: Patience) -> None:
+        """Add what it took to get an answer."""
+        self.throttled += patience.throttled
+        self.endpoint_failures += patience.failures
+        self.limiter_waits += patience.waits
+        self.limiter_seconds += patience.seconds
 
     def save(self, conn: psycopg.Connection, *, finished: bool = False) -> None:
         conn.execute(
@@ -55,6 +67,10 @@ class BatchTally:
                 "tokens": self.tokens,
                 "withheld": self.withheld,
                 "paused": self.paused,
+                "throttled": self.throttled,
+                "endpoint_failures": self.endpoint_failures,
+                "limiter_waits": self.limiter_waits,
+                "limiter_seconds": self.limiter_seconds,
                 "created": self.stored.created,
                 "updated": self.stored.updated,
                 "unchanged": self.stored.unchanged,
@@ -63,6 +79,8 @@ class BatchTally:
                 "finished": finished,
             },
         )
+        if finished:
+            conn.execute(queries("metrics")["fold"])
 
     def key(self) -> dict[str, object]:
         """Names the try's row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -33,8 +34,10 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     from include.gleaner.ops.forget import check_not_forgotten
     from include.gleaner.pipeline.collecting import spare_modules
     from include.gleaner.pipeline.connections import check_dimensions, embedding, knowledge_connection
+    from include.gleaner.report.stats import count, timing
     from include.gleaner.sql import queries
 
+    began = time.monotonic()
     spare_modules()
     # What cannot be used is better told now than after an hour of crawling.
     policy, _ = embedding()
@@ -47,6 +50,10 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         if not request.dry_run and outcome.state != "failed":
             key = {"tenant_id": request.tenant_id, "source_id": outcome.source_id}
             conn.execute(queries("crawl")["remember_params"], {**key, "params": Jsonb(dict(params))})
+        conn.execute(queries("metrics")["fold"])
+    count("pages.crawl", outcome.visited)
+    count("failed.crawl", outcome.failed)
+    timing("batch.crawl", time.monotonic() - began)
     return {
         "job_id": outcome.job_id,
         "state": outcome.state,

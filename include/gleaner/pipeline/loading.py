@@ -20,12 +20,13 @@ from include.gleaner.embed import Embedder
 from include.gleaner.errors import EmbeddingPausedError, EmbeddingQuotaError, GleanerError
 from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
-from include.gleaner.models import Batch, PageChunks, Usage
+from include.gleaner.models import Batch, EmbeddedBatch, PageChunks, Usage
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
 from include.gleaner.pipeline.grouping import Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.report.pace import tell_batch, tell_run
+from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,15 @@ def load_batch(
         tally.stored += outcome.counts
         failed |= _settle(conn, tally, group.pages, outcome, refused)
         tally.pages += len(group.pages)
+        count("pages.load", len(group.pages))
+        count("chunks", outcome.counts.created + outcome.counts.updated)
+        count("failed.load", len(failed) - tally.failed)
         tally.failed = len(failed)
         tally.save(conn)
         seconds = time.monotonic() - began
         tell_batch(batch.label, "load", done=tally.pages, of=batch.pages, seconds=seconds, chunks=tally.chunks)
     tally.save(conn, finished=True)
+    timing("batch.load", time.monotonic() - began)
     log.info(
         "%s: %d pages, %d chunks (%d created, %d updated, %d unchanged, %d deleted; %d pages refused as stale), "
         "%d vectors asked for, %d reused",
@@ -122,6 +127,7 @@ def _vectors(
         del wanted[admitted:]
         counts = [tokens[key] for key in wanted] if has_counts else None
         waiting = set(wanted)
+        asked = time.monotonic()
         try:
             for answer in embedder.embed([texts[key] for key in wanted], counts):
                 fresh = {
@@ -136,6 +142,9 @@ def _vectors(
                 tally.embedded += len(fresh)
                 tally.requests += requests
                 tally.tokens += answer.tokens
+                tally.waited(answer.patience)
+                _tell(answer, requests, time.monotonic() - asked)
+                asked = time.monotonic()
                 tally.save(conn)
                 waiting.difference_update(fresh, (wanted[at] for at in answer.refused))
         except EmbeddingPausedError as error:
@@ -144,6 +153,20 @@ def _vectors(
                 "%s. %d texts are stored without vectors; maintain_knowledge fills them in", error, len(waiting)
             )
     return vectors, refused, known
+
+
+def _tell(answer: EmbeddedBatch, requests: int, seconds: float) -> None:
+    """What one answer was, and how long it was waited for."""
+    if requests:
+        timing("embedding.seconds", seconds)
+    count("embedding.requests", requests)
+    count("embedding.inputs", len(answer.positions))
+    count("embedding.tokens", answer.tokens)
+    count("embedding.throttled", answer.patience.throttled)
+    count("embedding.failures", answer.patience.failures)
+    count("limiter.waits", answer.patience.waits)
+    if answer.patience.waits:
+        timing("limiter.seconds", answer.patience.seconds)
 
 
 def estimate_batch(

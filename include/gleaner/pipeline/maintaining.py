@@ -11,6 +11,7 @@ import uuid
 from typing import Any, Final
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from include.gleaner.config import EmbedPolicy, fingerprint
 from include.gleaner.embed import Embedder
@@ -149,6 +150,8 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
         "forgotten_websites": forgotten,
         "given_up": _one(conn, "given_up", {**key, **REPLAYS}),
     }
+    conn.execute(queries("metrics")["store_check"], {"report": Jsonb(report)})
+    conn.execute(queries("metrics")["fold"])
     log.info("knowledge: %s", report)
     if report["disagreeing_fences"]:
         log.warning("%d pages have another number of chunks than their fence says", report["disagreeing_fences"])

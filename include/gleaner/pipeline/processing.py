@@ -22,6 +22,7 @@ from include.gleaner.process.records import document_to_json
 from include.gleaner.process.repeats import block_hashes
 from include.gleaner.process.similar import bands_of
 from include.gleaner.report.pace import tell_batch, tell_run
+from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def process_batch(
     query = snapshots or queries("plan")["snapshots_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "source_id": source_id}
     while pages := _read(conn, query, key, batch, after):
+        failed = tally.failed
         with collector_paused():
             results = [(page, _process(page)) for page in pages]
         with conn.transaction():
@@ -58,8 +60,11 @@ def process_batch(
         tally.pages += len(pages)
         tally.save(conn)
         seconds = time.monotonic() - began
+        count("pages.process", len(pages))
+        count("failed.process", tally.failed - failed)
         tell_batch(batch.label, "process", done=tally.pages, of=batch.pages, seconds=seconds, failed=tally.failed)
     tally.save(conn, finished=True)
+    timing("batch.process", time.monotonic() - began)
     tell_run(conn, tenant_id=tally.tenant_id, job_id=tally.job_id, stage="process")
     if tally.failed == tally.pages > 1:
         raise GleanerError(f"none of {tally.pages} pages could be processed; dead_letter has the reasons")

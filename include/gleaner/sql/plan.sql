@@ -205,12 +205,17 @@ SET finished_at = NULL,
     tokens = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.tokens END,
     withheld = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.withheld END,
     paused = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.paused END,
+    throttled = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.throttled END,
+    endpoint_failures = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.endpoint_failures END,
+    limiter_waits = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.limiter_waits END,
+    limiter_seconds = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.limiter_seconds END,
     created = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.created END,
     updated = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.updated END,
     unchanged = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.unchanged END,
     deleted = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.deleted END,
     stale_pages = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.stale_pages END
-RETURNING pages, failed, skipped, chunks, embedded, reused, requests, tokens, withheld, paused, created, updated, unchanged, deleted, stale_pages
+RETURNING pages, failed, skipped, chunks, embedded, reused, requests, tokens, withheld, paused, throttled, endpoint_failures,
+          limiter_waits, limiter_seconds, created, updated, unchanged, deleted, stale_pages
 
 -- batch_age --
 SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 FROM gleaner.batch_report
@@ -220,7 +225,9 @@ WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AN
 -- report_batch --
 UPDATE gleaner.batch_report
 SET pages = %(pages)s, failed = %(failed)s, skipped = %(skipped)s, chunks = %(chunks)s, embedded = %(embedded)s,
-    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, withheld = %(withheld)s, paused = %(paused)s, created = %(created)s, updated = %(updated)s,
+    reused = %(reused)s, requests = %(requests)s, tokens = %(tokens)s, withheld = %(withheld)s, paused = %(paused)s,
+    throttled = %(throttled)s, endpoint_failures = %(endpoint_failures)s, limiter_waits = %(limiter_waits)s,
+    limiter_seconds = %(limiter_seconds)s, created = %(created)s, updated = %(updated)s,
     unchanged = %(unchanged)s, deleted = %(deleted)s, stale_pages = %(stale_pages)s,
     finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s
