@@ -15,7 +15,9 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import KnowledgeDamagedError
-from include.gleaner.ops.migrate import migrate, migrations, rollback
+from include.gleaner.ops.migrate import migrate
+from include.gleaner.ops.migrations import migrations
+from include.gleaner.ops.rollback import rollback
 from include.gleaner.ops.tenants import set_quota
 from include.gleaner.report.metric_names import KNOWLEDGE, METRICS
 from include.gleaner.report.metrics import BOUNDS, MOST_KINDS_OF_FAILURE, Samples, exposition, read_knowledge
@@ -164,7 +166,7 @@ def test_the_migration_counts_what_is_there(knowledge_dsn: str, tenant: Tenant) 
     tenant.conn.execute("UPDATE gleaner.tenant_knowledge SET embedding = NULL WHERE chunk_index = 0")
     expected = {key: value for key, value in told(tenant.conn).items() if not key[0].endswith("_total")}
     (version,) = (migration.version for migration in migrations() if migration.name == "metrics")
-    rollback(knowledge_dsn, version - 1)
+    rollback(knowledge_dsn, version - 1, lose_data=True)
     migrate(knowledge_dsn)
     assert told(tenant.conn) == expected
     assert expected["gleaner_chunks_without_vector", MODEL] == 5

@@ -263,7 +263,7 @@ def test_a_model_that_is_being_built_is_not_stale(whole: psycopg.Connection) -> 
 
 def test_an_old_schema_is_told_and_a_missing_one_refused(whole: psycopg.Connection, empty_dsn: str) -> None:
     whole.execute("DELETE FROM gleaner.schema_migration WHERE version = 4")
-    whole.execute("ALTER TABLE gleaner.tenant_knowledge DROP COLUMN tldr_hash")
+    whole.execute("ALTER TABLE gleaner.tenant_knowledge DROP COLUMN tldr_hash CASCADE")
     told = verify(whole)
     assert {"schema version", "gap: chunks without vector"} <= set(told.off)
     assert found(told)["chunks"] == "cannot be told on this schema"
