@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 
+from include.gleaner.cli.app import main
 from include.gleaner.errors import InvalidParamError, SchemaError
 from include.gleaner.load.store import KnowledgeStore
 from include.gleaner.load.vector_index import ensure_index
@@ -307,3 +310,25 @@ def test_the_page_of_a_chunk_is_looked_for_in_its_own_tenant(whole: psycopg.Conn
     told = verify(whole)
     assert found(told)["rows of another tenant's page"] == 1
     assert "foreign keys" in told.off
+
+
+def test_the_command_says_it_in_lines_and_as_json(
+    whole: psycopg.Connection, knowledge_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLEANER_DSN", knowledge_dsn)
+    assert main(["db", "verify"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(rf"^ok +constraint unique_chunk_per_source +{re.escape(CONSTRAINT)}$", told, re.MULTILINE)
+    assert re.search(r"^ +chunks +6$", told, re.MULTILINE)
+    assert told.endswith("nothing is off\n")
+    whole.execute("UPDATE gleaner.tenant_knowledge SET embedding = NULL WHERE tenant_id = 'zeta'")
+    assert main(["db", "verify", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["ok"], answer["off"], answer["tenant"]) == (False, ["gap: chunks without vector"], None)
+    assert main(["db", "verify", "--tenant", "acme", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tenant"] == "acme"
+    assert main(["db", "verify", "-t", "zeta"]) == 1
+    assert "OFF  gap: chunks without vector" in (out := capsys.readouterr().out)
+    assert out.endswith("1 checks of zeta are off\n")
+    assert main(["db", "verify", "-t", "nobody"]) == 1
+    assert "no tenant 'nobody'" in capsys.readouterr().err

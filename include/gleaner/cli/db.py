@@ -11,7 +11,7 @@ import typer
 from include.gleaner.cli import connect, show_db
 from include.gleaner.errors import BackupError
 
-HELP: Final = "The knowledge database: its schema and its backups."
+HELP: Final = "The knowledge database: its schema, its backups, and whether it is what it should be."
 app = typer.Typer(no_args_is_help=True, help=HELP)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 Folder = Annotated[
@@ -95,6 +95,44 @@ def restore(
     with connect.explained():
         done = put_back(connect.dsn(), dump, replace=replace)
     show_db.restored(asdict(done), as_json=as_json)
+
+
+@app.command()
+def verify(
+    tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="Count this one's rows only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the schema and count what is off; exit code 1 when something is."""
+    from include.gleaner.ops.verify import verify as look
+
+    with connect.explained(), connect.database() as conn:
+        found = look(conn, tenant)
+    show_db.verification(found.as_dict(), as_json=as_json)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def adopt(
+    table: Annotated[str, typer.Option(help="SCHEMA.TABLE of an older system.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    lines: Annotated[
+        Path | None, typer.Option(help="Write a JSON line there for each row that was removed.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring an older table of chunks under unique_chunk_per_source while it is in use; doubles are kept aside."""
+    from include.gleaner.ops.adopt import adopt as bring
+    from include.gleaner.ops.adopt import write_lines
+
+    with connect.explained(), connect.database() as conn:
+        done = bring(conn, table, dry_run=dry_run)
+        if lines is not None:
+            with lines.open("w", encoding="utf-8") as file:
+                write_lines(conn, table, file)
+    show_db.adoption(done.as_dict(), as_json=as_json)
+    if not done.ok:
+        raise typer.Exit(1)
 
 
 def _named(folder: Path | None) -> Path:

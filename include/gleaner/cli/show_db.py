@@ -55,3 +55,32 @@ def restored(found: Mapping[str, Any], *, as_json: bool) -> None:
         return
     CONSOLE.print(f"restored {found['dump']} of {found['made_at'][:19]}: {found['rows']} rows of {found['tables']} "
                   f"tables, schema version {found['schema_version']}, equal to the manifest")  # fmt: skip
+
+
+def verification(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What was checked, what was counted, and what to do about that which is off."""
+    if as_json:
+        document(found)
+        return
+    width = max(len(check["name"]) for check in found["checks"])
+    for check in found["checks"]:
+        sign = {True: "ok", False: "OFF", None: ""}[check["ok"]]
+        advice = f"; {check['advice']}" if check["advice"] else ""
+        CONSOLE.print(f"{sign:<3}  {check['name']:<{width}}  {check['found']}{advice}")
+    of = f" of {found['tenant']}" if found["tenant"] else ""
+    CONSOLE.print(f"{len(found['off'])} checks{of} are off" if found["off"] else f"nothing{of} is off")
+
+
+def adoption(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What became of an older table."""
+    if as_json:
+        document(found)
+        return
+    same, older, extra = found["removed_identical"], found["removed_older"], found["rows_without_key"]
+    if found["dry_run"]:
+        CONSOLE.print(f"{found['table']}: {found['rows']} rows, {found['doubles']} of them too many")
+    else:
+        CONSOLE.print(f"{found['table']}: {found['rows']} rows under unique_chunk_per_source {found['constraint']}")
+        CONSOLE.print(f"{found['removed_table']}: {same} rows that said the same as the newest, {older} that did not")
+    if extra:
+        CONSOLE.print(f"{extra} rows lack a part of the key; the constraint does not know them")

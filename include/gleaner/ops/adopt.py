@@ -1,0 +1,221 @@
+"""Brings an old table of chunks, doubles and all, under the constraint `unique_chunk_per_source` while it is in use.
+
+1. An index to find doubles by, built beside the writers.
+2. A trigger: a new row takes the place of older ones with its key, which go to a table beside the old one. Without it
+   busy writers would be faster with new doubles than any index is built.
+3. Of each key all rows but the newest go there too, in short transactions that wait for nobody.
+4. A unique index, built beside the writers; once more where two of them made the same new key at one moment.
+5. The index becomes the constraint and the trigger goes, under a lock that gives up after 40 ms and tries again.
+
+Killed anywhere, it goes on from what is in the catalog. Afterwards writers get a unique violation for a double.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO, Any, Final
+
+import psycopg
+from psycopg import sql
+
+from include.gleaner.errors import SchemaError
+from include.gleaner.ops.old_table import OldTable
+from include.gleaner.sql import queries
+
+log = logging.getLogger(__name__)
+
+LOOKUP: Final = "gleaner_adopt_lookup"
+UNIQUE: Final = "gleaner_adopt_unique"
+LOCK_SECONDS: Final = (
+    60.0  # for another adoption of the table to end; a killed one's session may outlive it for a while
+)
+MOMENT_SECONDS: Final = 600.0  # to wait for a moment in which nobody holds the table
+ATTEMPTS: Final = 20
+FIRST_KEYS, MOST_KEYS = 20, 400  # that one transaction looks at
+AIM_SECONDS: Final = 0.02  # that it should take: so long a writer may wait for a row of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """What was done, or what would be. Counts of removed rows are of all tries together."""
+
+    table: str
+    removed_table: str
+    constraint: str
+    dry_run: bool
+    rows: int
+    doubles: int  # rows that are still too many
+    rows_without_key: int  # lack a part of the key: the constraint does not know them
+    removed_identical: int
+    removed_older: int
+    builds: int  # of the unique index, in this try
+
+    @property
+    def ok(self) -> bool:
+        return self.dry_run or self.doubles == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def adopt(conn: psycopg.Connection, label: str, *, dry_run: bool = False) -> Adoption:
+    """Bring the table `label`, SCHEMA.TABLE, under the constraint; a dry run only counts.
+
+    `conn` is outside of a transaction and in autocommit; its settings are changed. Raises InvalidParamError or
+    SchemaError when the table cannot be adopted, with what to do; what was done is gone on with by the next try.
+    """
+    table = OldTable.read(conn, label)
+    if dry_run:
+        return _counted(conn, table, dry_run=True, builds=0)
+    with _alone(conn, table):
+        conn.execute(queries("adopt")["settings"])
+        builds = 0
+        if not table.has_constraint(conn):
+            _make_removed(conn, table)
+            _make_lookup(conn, table)
+            conn.execute(table.statement("create_superseder"))
+            _at_a_free_moment(conn, table, table.statement("create_trigger"))
+            remove_doubles(conn, table)
+            builds = _make_unique(conn, table)
+            constrain = table.statement("add_constraint", index=sql.Identifier(UNIQUE))
+            _at_a_free_moment(conn, table, constrain, table.statement("drop_trigger"))
+        for name in _own_indexes(conn, table):
+            _drop(conn, table, name)
+        conn.execute(table.statement("drop_superseder"))
+        return _counted(conn, table, dry_run=False, builds=builds)
+
+
+def write_lines(conn: psycopg.Connection, label: str, file: IO[str]) -> int:
+    """A JSON line for each row that was ever removed from the table: its id, key, the row kept, and why; how many."""
+    table = OldTable.read(conn, label)
+    count = 0
+    if not _has_removed(conn, table):
+        return count
+    with conn.transaction(), conn.cursor(name="gleaner_removed") as cursor:
+        cursor.execute(table.statement("removed_lines"))
+        for removed, kept, reason, at, *key in cursor:
+            line = {"id": removed, "kept": kept, "reason": reason, "removed_at": at.isoformat()}
+            file.write(json.dumps({**line, **dict(zip(table.key, key, strict=True))}, default=str) + "\n")
+            count += 1
+    return count
+
+
+def remove_doubles(conn: psycopg.Connection, table: OldTable) -> int:
+    """One pass over all keys in their order; how many rows went. Rows that a writer holds are left as they are."""
+    removed, size = 0, FIRST_KEYS
+    last: tuple[Any, ...] | None = None
+    while True:
+        place = {f"last_{number}": part for number, part in enumerate(last or ())}
+        find = table.statement("duplicated_keys", behind=table.behind(last))
+        keys = conn.execute(find, {**place, "limit": size}).fetchall()
+        if not keys:
+            return removed
+        arrays = {f"key_{number}": list(parts) for number, parts in enumerate(zip(*keys, strict=True))}
+        began = time.monotonic()
+        with conn.transaction():
+            removed += len(conn.execute(table.statement("remove"), arrays).fetchall())
+        spent = time.monotonic() - began
+        size = max(1, min(MOST_KEYS, int(size * min(2.0, AIM_SECONDS / max(spent, 0.001)))))
+        last = keys[-1]
+
+
+def _make_unique(conn: psycopg.Connection, table: OldTable) -> int:
+    """Build the unique index over the key; how many builds it took."""
+    for number in range(ATTEMPTS):
+        valid = _own_indexes(conn, table).get(UNIQUE)
+        if valid:
+            return number
+        if valid is False:
+            _drop(conn, table, UNIQUE)
+        try:
+            conn.execute(table.statement("create_unique", index=sql.Identifier(UNIQUE)))
+        except psycopg.errors.UniqueViolation:
+            log.info("%s: writers made a double while the unique index was built; once more", table.label)
+            remove_doubles(conn, table)
+    raise SchemaError(
+        f"{table.label}: in {ATTEMPTS} tries some writer was always faster with a new double; "
+        "pause whoever writes the same chunks again and again, and run it again"
+    )
+
+
+def _at_a_free_moment(conn: psycopg.Connection, table: OldTable, *statements: sql.Composed) -> None:
+    """Run what needs the table for itself, in one transaction that gives up its place in the queue soon and often."""
+    deadline = time.monotonic() + MOMENT_SECONDS
+    pause = 0.2
+    while True:
+        try:
+            with conn.transaction():
+                conn.execute(queries("adopt")["short_lock"])
+                for statement in statements:
+                    conn.execute(statement)
+            return
+        except psycopg.errors.LockNotAvailable:
+            if time.monotonic() > deadline:
+                blockers = conn.execute(queries("adopt")["blockers"], {"oid": table.oid}).fetchall()
+                told = ", ".join(f"process {pid} for {seconds} s" for pid, seconds in blockers) or "somebody"
+                raise SchemaError(
+                    f"{table.label} is never free: {told} holds it; end that transaction and run it again, "
+                    "it goes on from here"
+                ) from None
+        time.sleep(pause)
+        pause = min(5.0, pause * 1.5)
+
+
+def _make_removed(conn: psycopg.Connection, table: OldTable) -> None:
+    conn.execute(table.statement("create_removed"))
+    if not _has_removed(conn, table):
+        raise SchemaError(f"{table.removed_label} is there and is something else; rename it and run again")
+
+
+def _has_removed(conn: psycopg.Connection, table: OldTable) -> bool:
+    quoted = sql.Identifier(table.schema, f"{table.name}_removed").as_string(conn)
+    row = conn.execute(queries("adopt")["is_ours"], {"removed": quoted}).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _make_lookup(conn: psycopg.Connection, table: OldTable) -> None:
+    valid = _own_indexes(conn, table).get(LOOKUP)
+    if valid is False:  # an earlier build was cut off
+        _drop(conn, table, LOOKUP)
+    if not valid:
+        conn.execute(table.statement("create_lookup", index=sql.Identifier(LOOKUP)))
+
+
+def _own_indexes(conn: psycopg.Connection, table: OldTable) -> dict[str, bool]:
+    """Those of adoption, and whether they are valid."""
+    return dict(conn.execute(queries("adopt")["own_indexes"], {"oid": table.oid}).fetchall())
+
+
+def _drop(conn: psycopg.Connection, table: OldTable, index: str) -> None:
+    conn.execute(table.statement("drop_index", index=sql.Identifier(index)))
+
+
+def _counted(conn: psycopg.Connection, table: OldTable, *, dry_run: bool, builds: int) -> Adoption:
+    rows, doubles, without_key = conn.execute(table.statement("count_rows")).fetchone() or (0, 0, 0)
+    identical, older = 0, 0
+    if _has_removed(conn, table):
+        identical, older = conn.execute(table.statement("count_removed")).fetchone() or (0, 0)
+    return Adoption(
+        table=table.label, removed_table=table.removed_label, constraint=table.definition, dry_run=dry_run, rows=rows,
+        doubles=doubles, rows_without_key=without_key, removed_identical=identical, removed_older=older, builds=builds,
+    )  # fmt: skip
+
+
+@contextmanager
+def _alone(conn: psycopg.Connection, table: OldTable) -> Iterator[None]:
+    key = {"table": table.label}
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not (row := conn.execute(queries("adopt")["try_lock"], key).fetchone()) or not row[0]:
+        if time.monotonic() > deadline:
+            raise SchemaError(f"{table.label} is being adopted by somebody else; wait for it, then run again")
+        time.sleep(0.25)
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            conn.execute(queries("adopt")["unlock"], key)

@@ -1,0 +1,318 @@
+"""An old table comes under the constraint while it is written to, and no row goes without a line that says why."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.gleaner.cli.app import main
+from include.gleaner.errors import InvalidParamError, SchemaError
+from include.gleaner.ops import adopt as adoption
+from include.gleaner.ops.adopt import adopt, write_lines
+from tests.support.old_table import CHUNKS_PER_SOURCE, TABLE, Worker, make_old_table
+
+ROOT = Path(__file__).parents[2]
+KEY = "user_id, source_id, chunk_type, chunk_index"
+DEFINITION = f"UNIQUE ({KEY})"
+
+
+@pytest.fixture
+def conn(empty_dsn: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        yield connection
+
+
+def rows(conn: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
+    return conn.execute(query.encode()).fetchall()
+
+
+def constraints(conn: psycopg.Connection) -> dict[str, str]:
+    return dict(
+        rows(
+            conn,
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            f" WHERE conrelid = '{TABLE}'::regclass AND contype = 'u' AND convalidated",
+        )
+    )
+
+
+def indexes(conn: psycopg.Connection) -> set[str]:
+    return {name for (name,) in rows(conn, "SELECT indexname FROM pg_indexes WHERE schemaname = 'old'")}
+
+
+def check_whole(conn: psycopg.Connection, before: set[int]) -> None:
+    """Under the constraint, nothing of the work left over, and every row accounted for."""
+    assert constraints(conn) == {"unique_chunk_per_source": DEFINITION}
+    assert indexes(conn) == {"tenant_knowledge_pkey", "unique_chunk_per_source"}
+    assert rows(conn, f"SELECT tgname FROM pg_trigger WHERE tgrelid = '{TABLE}'::regclass") == []
+    assert rows(conn, "SELECT proname FROM pg_proc WHERE pronamespace = 'old'::regnamespace") == []
+    assert rows(conn, f"SELECT 1 FROM {TABLE} GROUP BY {KEY} HAVING count(*) > 1") == []
+    kept = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+    removed = [one for (one,) in rows(conn, f"SELECT id FROM {TABLE}_removed")]
+    assert len(removed) == len(set(removed))
+    assert not kept & set(removed)
+    assert kept | set(removed) == before
+
+
+def test_of_each_key_the_newest_stays_and_the_others_are_kept_aside(conn: psycopg.Connection) -> None:
+    chunks = make_old_table(conn, 2_000)
+    total = rows(conn, f"SELECT count(*) FROM {TABLE}")[0][0]
+    everything = f"SELECT id, full_text, embedding::text, metadata::text, updated_at FROM {TABLE} ORDER BY id"
+    before = dict.fromkeys(one[0] for one in rows(conn, everything))
+    before.update({one[0]: one for one in rows(conn, everything)})
+    newest = rows(conn, f"SELECT DISTINCT ON ({KEY}) id FROM {TABLE} ORDER BY {KEY}, updated_at DESC, id DESC")
+    plan = adopt(conn, TABLE, dry_run=True)
+    assert (plan.rows, plan.doubles, plan.removed_older, plan.constraint) == (total, total - chunks, 0, DEFINITION)
+    assert {one[0]: one for one in rows(conn, everything)} == before  # it only counted
+    assert indexes(conn) == {"tenant_knowledge_pkey"}
+
+    done = adopt(conn, TABLE)
+    assert done.ok
+    check_whole(conn, set(before))
+    assert {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")} == {one for (one,) in newest}
+    assert {one[0]: one for one in rows(conn, everything.replace(TABLE, f"{TABLE}_removed"))}.items() <= before.items()
+    # What the third copy of a chunk says is another text than that of the one that stayed, or the other way round.
+    judged = rows(
+        conn,
+        f"SELECT r.gleaner_reason = 'identical', r.full_text = k.full_text FROM {TABLE}_removed r"
+        f" JOIN {TABLE} k ON k.id = r.gleaner_kept_id",
+    )
+    assert len(judged) == total - chunks == done.removed_identical + done.removed_older
+    assert all(told is really for told, really in judged)
+    assert {told for told, _ in judged} == {True, False}
+    lines = io.StringIO()
+    assert write_lines(conn, TABLE, lines) == total - chunks
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert {one["id"] for one in told} == set(before) - {one for (one,) in newest}
+    assert {"id", "kept", "reason", "removed_at", "user_id", "source_id", "chunk_type", "chunk_index"} == set(told[0])
+
+    again = adopt(conn, TABLE)
+    assert (again.builds, again.doubles, again.removed_older) == (0, 0, done.removed_older)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute(f"INSERT INTO {TABLE} ({KEY}, full_text) SELECT {KEY}, 'x' FROM {TABLE} LIMIT 1".encode())
+
+
+@contextmanager
+def workers(dsn: str, sources: int, double_share: float) -> Iterator[list[Worker]]:
+    """Four that write until the end, each in a session of its own; their accounts when they have ended."""
+    stop = threading.Event()
+    done: list[Worker] = []
+    with ThreadPoolExecutor(4) as pool:
+        running = [
+            pool.submit(
+                Worker(number=number, sources=sources, double_share=double_share, pause=0.002).run, dsn, stop.is_set
+            )
+            for number in range(4)
+        ]
+        try:
+            yield done
+        finally:
+            stop.set()
+            done.extend(one.result() for one in running)
+
+
+@pytest.mark.parametrize("double_share", [0.1, 0.5])
+def test_twenty_thousand_rows_while_four_workers_write(
+    conn: psycopg.Connection, empty_dsn: str, double_share: float
+) -> None:
+    chunks = make_old_table(conn, 20_000)
+    before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+    with workers(empty_dsn, chunks // CHUNKS_PER_SOURCE, double_share) as done:
+        time.sleep(0.3)
+        told = adopt(conn, TABLE)
+        time.sleep(0.3)
+    inserted = set[int]().union(*(one.inserted for one in done))
+    deleted = set[int]().union(*(one.deleted for one in done))
+    assert min(one.writes for one in done) > 50
+    assert told.doubles == 0
+    assert sum(one.refused for one in done) > 0  # after the constraint was there
+    assert told.removed_older > 0
+    assert not deleted & {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}_removed")}
+    check_whole(conn, (before | inserted) - deleted)
+    # The newest stayed: rows that were removed are older than the one of their key that is there.
+    assert (
+        rows(
+            conn,
+            f"SELECT r.id FROM {TABLE}_removed r JOIN {TABLE} k USING ({KEY})"
+            " WHERE (k.updated_at, k.id) < (r.updated_at, r.id)"
+            f" AND r.gleaner_kept_id NOT IN ({', '.join(map(str, deleted)) or 0})",
+        )
+        == []
+    )
+
+
+SCRIPT = """
+import sys, psycopg
+from include.gleaner.ops.adopt import adopt
+with psycopg.connect(sys.argv[1], autocommit=True) as conn:
+    print("ready", flush=True)
+    adopt(conn, "old.tenant_knowledge")
+"""
+
+
+def test_killed_again_and_again_it_goes_on(conn: psycopg.Connection, empty_dsn: str) -> None:
+    make_old_table(conn, 6_000, vector_every=50)
+    before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+    chance, kills = random.Random(7), 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, empty_dsn], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.02 + kills * 0.04 + chance.random() * 0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        assert process.returncode in (0, -signal.SIGKILL)
+        if constraints(conn) or process.returncode == 0:
+            break
+        kept = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+        removed = set[int]()
+        if rows(conn, f"SELECT to_regclass('{TABLE}_removed') IS NOT NULL")[0][0]:
+            removed = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}_removed")}
+        assert (kept | removed, kept & removed) == (before, set())  # whenever it is killed
+    assert kills >= 2
+    adopt(conn, TABLE)
+    check_whole(conn, before)
+
+
+def test_an_index_that_was_cut_off_is_made_again(conn: psycopg.Connection) -> None:
+    make_old_table(conn, 500)
+    before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY gleaner_adopt_unique ON {TABLE} ({KEY})".encode())
+    with pytest.raises(psycopg.errors.UniqueViolation):  # a lookup index that is not valid, whatever made it so
+        conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY gleaner_adopt_lookup ON {TABLE} (user_id)".encode())
+    adopt(conn, TABLE)
+    check_whole(conn, before)
+
+
+def test_the_constraint_waits_for_a_moment_and_holds_nobody_up(
+    conn: psycopg.Connection, empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that stays open: adoption gives up and names its process; the next try has the last step left."""
+    make_old_table(conn, 500)
+    monkeypatch.setattr(adoption, "MOMENT_SECONDS", 0.5)
+    taken: list[psycopg.Connection] = []
+
+    def build(*arguments: Any) -> int:
+        built = real(*arguments)
+        other = psycopg.connect(empty_dsn)
+        other.execute(f"UPDATE {TABLE} SET tldr = 'x' WHERE id = 2".encode())
+        taken.append(other)
+        return built
+
+    real = adoption._make_unique
+    monkeypatch.setattr(adoption, "_make_unique", build)
+    with pytest.raises(SchemaError, match=r"never free.*process \d+ for"):
+        adopt(conn, TABLE)
+    taken[0].rollback()
+    monkeypatch.setattr(adoption, "_make_unique", real)
+    assert adopt(conn, TABLE).builds == 0
+    taken[0].close()
+    assert constraints(conn)
+
+
+def test_two_at_once_end_as_one(conn: psycopg.Connection, empty_dsn: str) -> None:
+    make_old_table(conn, 2_000)
+    before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+
+    def run(_: int) -> bool:
+        with psycopg.connect(empty_dsn, autocommit=True) as own:
+            return adopt(own, TABLE).ok
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(run, range(3)))
+    check_whole(conn, before)
+
+
+def test_rows_that_lack_a_part_of_the_key_are_nobody_s_double(conn: psycopg.Connection) -> None:
+    make_old_table(conn, 500)
+    conn.execute(f"UPDATE {TABLE} SET chunk_index = NULL WHERE id <= 20".encode())
+    told = adopt(conn, TABLE)
+    assert (told.ok, told.rows_without_key) == (True, 20)
+    assert rows(conn, f"SELECT count(*) FROM {TABLE} WHERE chunk_index IS NULL") == [(20,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ("DROP TABLE old.tenant_knowledge", InvalidParamError, "there is no table"),
+        ("ALTER TABLE old.tenant_knowledge DROP COLUMN source_id", SchemaError, "no column source_id"),
+        ("ALTER TABLE old.tenant_knowledge DROP CONSTRAINT tenant_knowledge_pkey", SchemaError, "primary key"),
+        (
+            "ALTER TABLE old.tenant_knowledge DROP COLUMN updated_at, DROP COLUMN created_at",
+            SchemaError, "neither updated_at",
+        ),
+        (
+            "CREATE TABLE old.feedback (chunk bigint REFERENCES old.tenant_knowledge ON DELETE CASCADE)",
+            SchemaError, "old.feedback refers to rows",
+        ),
+        (
+            "DELETE FROM old.tenant_knowledge WHERE id > 1; ALTER TABLE old.tenant_knowledge ADD CONSTRAINT"
+            " unique_chunk_per_source UNIQUE (user_id, source_id, chunk_type)",
+            SchemaError, "DROP CONSTRAINT unique_chunk_per_source",
+        ),
+        ("CREATE TABLE old.tenant_knowledge_removed (id bigint)", SchemaError, "something else"),
+        (
+            "ALTER TABLE old.tenant_knowledge RENAME TO t; CREATE VIEW old.tenant_knowledge AS SELECT * FROM old.t",
+            SchemaError, "no ordinary table",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_adopted_is_refused_with_what_to_do(
+    conn: psycopg.Connection, change: str, error: type[Exception], told: str
+) -> None:
+    make_old_table(conn, 100)
+    conn.execute(change.encode())
+    with pytest.raises(error, match=told):
+        adopt(conn, TABLE)
+    assert not {name for name in indexes(conn) if name.startswith("gleaner")}
+
+
+@pytest.mark.parametrize("label", ["tenant_knowledge", 'old."; DROP TABLE x; --', "a.b.c", ""])
+def test_a_name_that_is_none_is_refused(conn: psycopg.Connection, label: str) -> None:
+    with pytest.raises(InvalidParamError, match=r"SCHEMA\.TABLE"):
+        adopt(conn, label)
+
+
+def test_the_command(
+    conn: psycopg.Connection,
+    empty_dsn: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_old_table(conn, 200)
+    monkeypatch.setenv("GLEANER_DSN", empty_dsn)
+    assert main(["db", "adopt", "--table", TABLE, "--dry-run"]) == 0
+    assert re.search(r"^old\.tenant_knowledge: (\d+) rows, \d+ of them too many$", capsys.readouterr().out.strip())
+    assert constraints(conn) == {}
+    lines = tmp_path / "removed.jsonl"
+    assert main(["db", "adopt", "--table", TABLE, "--lines", str(lines), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(lines.read_text("utf-8").splitlines()) == told["removed_identical"] + told["removed_older"] > 0
+    assert constraints(conn)
+    assert main(["db", "adopt", "--table", "old.nothing"]) == 1
+    assert "there is no table old.nothing" in capsys.readouterr().err
+    monkeypatch.setenv("GLEANER_DSN", "host=127.0.0.1 port=1 password=hunter2")
+    assert main(["db", "adopt", "--table", TABLE]) == 1
+    assert "hunter2" not in capsys.readouterr().err
