@@ -1,9 +1,10 @@
-"""Airflow's auth manager, and nothing else of it, replaced: an admin and a viewer whose tokens are their names."""
+"""Airflow's auth manager replaced by an admin and a viewer, whose tokens are their names; its database is not asked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,31 +14,43 @@ ADMIN = "admin"
 VIEWER = "viewer"
 
 
+@dataclass(frozen=True)
+class User:
+    name: str
+
+    def get_name(self) -> str:
+        return self.name
+
+
 class Users:
-    """What the app asks of an auth manager. `asked` is every permission that was asked for."""
+    """What the app asks of an auth manager and of Airflow's database."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, Any, str | None]] = []
-        self.may_read = True
+        self.may_read = True  # the viewer
+        self.running: list[str] = []  # runs that are under way
+        self.recorded: list[tuple[str, dict[str, Any]]] = []  # in the audit log
 
-    async def get_user_from_token(self, token: str) -> str:
+    async def get_user_from_token(self, token: str) -> User:
         if token not in (ADMIN, VIEWER):
             raise InvalidTokenError
-        return token
+        return User(token)
 
-    def is_authorized_dag(self, *, method: str, user: str, access_entity: Any = None, details: Any = None) -> bool:
-        self.asked.append((user, method, access_entity, None if details is None else details.id))
-        return user == ADMIN or (method == "GET" and self.may_read)
+    def is_authorized_dag(self, *, method: str, user: User, access_entity: Any = None, details: Any = None) -> bool:
+        return user.name == ADMIN or (method == "GET" and self.may_read)
 
 
 @contextmanager
 def airflow_users() -> Iterator[Users]:
-    """While it is open, the app's users are those of `Users`. Airflow's own database is not asked."""
+    """While it is open, the app's users are those of `Users`."""
     from airflow.api_fastapi import app
     from airflow.models.dag import DagModel
+
+    from include.gleaner.api import airflow_side
 
     users = Users()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app._AuthManagerState, "instance", users)
         patch.setattr(DagModel, "get_team_name", lambda dag_id: None)
+        patch.setattr(airflow_side, "active_runs", lambda tenant_id, source_id=None: users.running)
+        patch.setattr(airflow_side, "record", lambda user, event, **what: users.recorded.append((event, what)))
         yield users

@@ -19,7 +19,6 @@ export async function render({ tenant, parameters, address }) {
 }
 
 function row(run, tenant, address) {
-  const end = run.finished_at ?? run.crawled_at;
   return h(
     "li",
     { class: "row" },
@@ -29,6 +28,6 @@ function row(run, tenant, address) {
     badge(run.state, { complete: "chunked", failed: "bad", partial: "warn", running: "fetched" }[run.state]),
     run.reason && crawled(run.reason, "span", { class: "note" }),
     run.planned_pages !== null && h("span", { class: "note" }, count(run.planned_pages, "page"), " to do"),
-    h("span", { class: "note" }, "started ", when(run.started_at), end && `, took ${duration((Date.parse(end) - Date.parse(run.started_at)) / 1000)}`),
+    h("span", { class: "note" }, "started ", when(run.started_at), run.finished_at ? `, took ${duration((Date.parse(run.finished_at) - Date.parse(run.started_at)) / 1000)}` : ", not over"),
   );
 }

@@ -1,0 +1,382 @@
+"""What the page asks and changes: on a real database, loaded by the real pipeline."""
+
+from __future__ import annotations
+
+import json
+import uuid
+import zlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+
+from include.gleaner.api import database, removal
+from include.gleaner.api.app import create_app
+from include.gleaner.api.guard import HEADER
+from include.gleaner.models import page_id_of, source_id_of
+from include.gleaner.sql import queries
+from tests.support.page_app import ADMIN, VIEWER, Users, airflow_users
+from tests.support.tenant import Tenant
+from tests.support.website import Reply, page
+
+NAMES = ("apples", "pears")
+
+
+@pytest.fixture
+def users() -> Iterator[Users]:
+    with airflow_users() as found:
+        yield found
+
+
+@pytest.fixture
+def bare(users: Users, tenant: Tenant) -> TestClient:
+    """The app, asked by the admin; nothing is stored."""
+    headers = {"Authorization": f"Bearer {ADMIN}", HEADER: "1", "Content-Type": "application/json"}
+    return TestClient(create_app(), headers=headers)
+
+
+@pytest.fixture
+def client(bare: TestClient, tenant: Tenant) -> TestClient:
+    """The same; `tenant` has a website of five pages, one of which is broken and one missing."""
+    tenant.site.routes = {"/": page("Welcome to the orchard.", "/apples", "/pears", "/broken", "/missing")} | {
+        f"/{name}": page(f"The article about {name} tells of {name} and of nothing else.") for name in NAMES
+    }
+    tenant.site.routes["/broken"] = Reply(status=500)
+    tenant.run(max_failed_share=1.0)
+    return bare
+
+
+def ids(tenant: Tenant, path: str = "/") -> tuple[str, str]:
+    source = source_id_of(tenant.name, tenant.site.url)
+    return str(source), str(page_id_of(tenant.name, source, tenant.site.url.rstrip("/") + path))
+
+
+def get(client: TestClient, path: str, **parameters: object) -> dict:
+    answer = client.get(f"/api/{path}", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_tenants_and_their_websites(client: TestClient, tenant: Tenant) -> None:
+    Tenant(tenant.site, tenant.endpoint, tenant.conn, name="zeta").run(max_failed_share=1.0)
+    found = get(client, "tenants")["tenants"]
+    assert [(one["tenant"], one["websites"], one["model"]) for one in found] == [
+        ("acme", 1, "text-embedding-3-small"), ("zeta", 1, "text-embedding-3-small"),
+    ]  # fmt: skip
+    assert [one["tenant"] for one in get(client, "tenants", containing="et")["tenants"]] == ["zeta"]
+    assert [one["tenant"] for one in get(client, "tenants", after="acme")["tenants"]] == ["zeta"]
+    assert len(get(client, "sources")["sources"]) == 2
+    [website] = get(client, "sources", tenant="acme")["sources"]
+    assert website["states"] == {"chunked": 3, "failed": 1, "gone": 1}
+    assert (website["url"], website["is_under_way"], website["is_being_forgotten"]) == (tenant.site.url, False, False)
+    assert website["due_at"] > website["started_at"]
+    assert website["params"]["url"] == tenant.site.url
+
+
+def test_pages_by_screenfuls(client: TestClient, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.gleaner.api.content.SCREENFUL", 2)
+    source, _ = ids(tenant)
+    for state, expected in (
+        ("", {"/", "/apples", "/broken", "/missing", "/pears"}),
+        ("chunked", {"/", "/apples", "/pears"}),
+    ):
+        seen: list[str] = []
+        after = ""
+        while True:
+            found = get(client, "pages", tenant="acme", source=source, state=state, after=after)
+            seen += [one["url"].removeprefix(tenant.site.url.rstrip("/")) for one in found["pages"]]
+            if found["next"] is None:
+                break
+            after = found["next"]
+        assert sorted(seen) == sorted(expected)
+        if not state:
+            assert seen == sorted(seen)
+    by_path = {
+        one["url"].rpartition("/")[2]: one
+        for one in get(client, "pages", tenant="acme", source=source, containing="pears")["pages"]
+    }
+    assert set(by_path) == {"pears"}
+    assert (by_path["pears"]["chunks"], by_path["pears"]["language"], by_path["pears"]["state"]) == (1, "en", "chunked")
+    [broken] = get(client, "pages", tenant="acme", source=source, state="failed")["pages"]
+    assert (broken["reason"], broken["http_status"]) == ("http_500", 500)
+    assert get(client, "pages", tenant="zeta", source=source)["pages"] == []  # the source is another tenant's
+
+
+def test_a_page_with_its_text_chunks_and_snapshot(client: TestClient, tenant: Tenant) -> None:
+    _, pears = ids(tenant, "/pears")
+    found = get(client, "page", tenant="acme", page=pears)
+    assert "article about pears" in found["text"]
+    [chunk] = found["chunks"]
+    assert "article about pears" in chunk["text"]
+    assert chunk["tokens"] > 5
+    assert chunk["has_vector"]
+    assert (found["state"], found["model"], found["is_start"]) == ("chunked", "text-embedding-3-small", False)
+    assert get(client, "page", tenant="acme", page=ids(tenant)[1])["is_start"]
+    assert get(client, "chunks", tenant="acme", page=pears, after_type="website", after_index=0)["chunks"] == []
+    sent = get(client, "snapshot", tenant="acme", page=pears)
+    assert sent["text"].lower().startswith("<!doctype html>")
+    assert sent["bytes"] == len(sent["text"].encode())
+    for path in ("page", "snapshot"):
+        answer = client.get(f"/api/{path}", params={"tenant": "zeta", "page": pears})
+        assert answer.status_code == 404
+
+
+def test_failures_are_replayed_and_given_to_maintenance(client: TestClient, tenant: Tenant) -> None:
+    _, pears = ids(tenant, "/pears")
+    for stage, item, at in (
+        ("load", "", "2026-01-02"),
+        ("embed", "website/0", "2026-01-03"),
+        ("embed", "website/1", "2026-01-01"),
+    ):
+        tenant.conn.execute(
+            "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, item, reason, attempts, first_at, last_at)"
+            " VALUES ('acme', %s, %s, %s, 'EmbeddingRefusedError', 6, '2026-01-01', %s)",
+            (stage, pears, item, at),
+        )
+    found = get(client, "failures", tenant="acme")["failures"]
+    assert [(one["stage"], one["item"]) for one in found] == [
+        ("crawl", ""), ("embed", "website/0"), ("load", ""), ("embed", "website/1"),
+    ]  # fmt: skip
+    assert get(client, "glance", tenant="acme")["given_up"] == 3
+    last = found[1]
+    after = {"after_at": last["last_at"], "after_stage": last["stage"], "after_id": last["page"]}
+    rest = get(client, "failures", tenant="acme", **after, after_item=last["item"])
+    assert [(one["stage"], one["item"]) for one in rest["failures"]] == [("load", ""), ("embed", "website/1")]
+    answer = client.post("/api/replay", json={"tenant": "acme", "page": pears, "stage": "embed"})
+    assert answer.json() == {"failures": 2}
+    attempts = tenant.rows("SELECT stage, attempts FROM gleaner.dead_letter WHERE page_id = %s ORDER BY 1, 2", pears)
+    assert attempts == [("embed", 1), ("embed", 1), ("load", 6)]
+    assert client.post("/api/replay", json={"tenant": "acme"}).json() == {"failures": 3}  # never those of a crawl
+
+
+def test_runs_and_their_charts(client: TestClient, tenant: Tenant) -> None:
+    [told] = get(client, "runs", tenant="acme")["runs"]
+    assert (told["run_id"], told["kind"], told["state"], told["planned_pages"]) == ("run-1", "crawl", "partial", 3)
+    found = get(client, "run", tenant="acme", job=told["job"])
+    assert found["report"]["gap"]["unexplained"] == 0
+    for stage in ("process", "load"):
+        pages = sum(value for _, value in found["pace"][stage]) * found["step"]
+        assert pages == pytest.approx(3)
+    assert sum(value for _, value in found["pace"]["crawl"]) * found["step"] == pytest.approx(5)
+    assert {batch["stage"] for batch in found["batches"]} == {"process", "load"}
+    assert get(client, "runs", tenant="acme", after=told["job"])["runs"] == []
+    assert client.get("/api/run", params={"tenant": "zeta", "job": told["job"]}).status_code == 404
+
+
+def test_a_run_that_has_only_begun(client: TestClient, tenant: Tenant) -> None:
+    source, _ = ids(tenant)
+    [job] = tenant.rows(
+        "INSERT INTO gleaner.crawl_job (tenant_id, source_id, run_id, conf) VALUES ('acme', %s, 'begun', '{}')"
+        " RETURNING job_id", source,
+    )  # fmt: skip
+    assert get(client, "run", tenant="acme", job=job[0])["pace"] == {"crawl": []}
+    [website] = get(client, "sources", tenant="acme")["sources"]
+    assert website["is_under_way"]
+
+
+def test_the_search_says_what_speaks_for_each_hit(client: TestClient, tenant: Tenant) -> None:
+    found = get(client, "search", tenant="acme", query="the article about pears")
+    assert found["note"] is None
+    best = found["hits"][0]
+    assert best["url"].endswith("/pears")
+    assert best["dense"] is not None
+    assert best["lexical"] is not None
+    words = get(client, "search", tenant="acme", query="pears", by="words")
+    assert [hit["dense"] for hit in words["hits"]] == [None] * len(words["hits"])
+    assert words["hits"]
+    assert client.get("/api/search", params={"tenant": "nobody", "query": "x"}).status_code == 404
+
+
+def test_a_search_goes_on_by_words_when_the_endpoint_is_down(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = {"conn_type": "generic", "host": "http://127.0.0.1:1/v1", "password": "key"}
+    extra = {"model": "text-embedding-3-small", "dimensions": 1_536}
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps({**nowhere, "extra": extra}))
+    found = get(client, "search", tenant="acme", query="pears")
+    assert found["note"].startswith("by words alone")
+    assert found["hits"][0]["url"].endswith("/pears")
+
+
+def test_the_glance_counts_what_is_missing(client: TestClient, tenant: Tenant) -> None:
+    found = get(client, "glance")
+    assert (found["pages_not_chunked"], found["chunks_without_vector"], found["failures"]) == (0, 0, 1)
+    assert found["endpoint"]["state"] == "closed"
+    tenant.conn.execute("UPDATE gleaner.website_page SET state = 'completed' WHERE url LIKE '%%pears'")
+    tenant.conn.execute(
+        "UPDATE gleaner.tenant_knowledge SET embedding = NULL WHERE metadata->>'page_url' LIKE '%%apples'"
+    )
+    found = get(client, "glance", tenant="acme")
+    assert (found["pages_not_chunked"], found["chunks_without_vector"]) == (1, 1)
+    assert get(client, "glance", tenant="nobody")["pages_not_chunked"] == 0
+
+
+def test_pause_and_resume(client: TestClient, tenant: Tenant, users: Users) -> None:
+    source, _ = ids(tenant)
+    for paused in (True, False):
+        answer = client.post("/api/pause", json={"tenant": "acme", "source": source, "paused": paused})
+        assert answer.json() == {"paused": paused}
+        [website] = get(client, "sources", tenant="acme")["sources"]
+        assert website["paused"] is paused
+        assert (website["due_at"] is None) is paused
+    assert client.post("/api/pause", json={"tenant": "zeta", "source": source, "paused": True}).status_code == 404
+    assert [event for event, _ in users.recorded] == ["pause", "resume"]
+
+
+def test_forget_and_let_in_again(client: TestClient, tenant: Tenant, users: Users) -> None:
+    source, pears = ids(tenant, "/pears")
+    assert client.post("/api/forget/page", json={"tenant": "acme", "page": pears}).json()["chunks"] == 1
+    [note] = get(client, "forgotten", tenant="acme")["forgotten"]
+    assert (note["target_id"], note["is_website"]) == (pears, False)
+    answer = client.post("/api/forget/page", json={"tenant": "acme", "page": ids(tenant)[1]})
+    assert answer.status_code == 400
+    assert "forget the website instead" in answer.json()["detail"]
+    assert client.post("/api/allow", json={"tenant": "acme", "target": pears}).json() == {"allowed": 1}
+
+    change = {"tenant": "acme", "source": source, "confirm": tenant.site.url}
+    assert client.post("/api/forget/source", json={**change, "confirm": "https://else.example/"}).status_code == 400
+    users.running = ["manual__1"]
+    answer = client.post("/api/forget/source", json=change)
+    assert answer.status_code == 409
+    assert "manual__1" in answer.json()["detail"]
+    assert len(get(client, "sources", tenant="acme")["sources"]) == 1
+    users.running = []
+    assert client.post("/api/forget/source", json=change).json()["done"]
+    assert get(client, "sources", tenant="acme")["sources"] == []
+    assert [event for event, _ in users.recorded] == ["forget_page", "allow", "forget_website"]
+
+
+def test_a_long_removal_is_done_call_by_call(
+    client: TestClient, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "SECONDS_A_CALL", 0.0)
+    monkeypatch.setattr("include.gleaner.ops.forget.PAGES_AT_ONCE", 2)
+    source, _ = ids(tenant)
+    change = {"tenant": "acme", "source": source, "confirm": tenant.site.url}
+    answers = [client.post("/api/forget/source", json=change).json() for _ in range(4)]
+    assert [(one["done"], one["pages"]) for one in answers] == [(False, 2), (False, 2), (False, 1), (True, 0)]
+
+
+def test_erase_and_export(client: TestClient, tenant: Tenant, users: Users) -> None:
+    answer = client.get("/api/export", params={"tenant": "acme"})
+    assert answer.headers["content-type"] == "application/gzip"
+    assert "attachment" in answer.headers["content-disposition"]
+    lines = [json.loads(line) for line in zlib.decompress(answer.content, 31).splitlines()]
+    assert lines[-1]["rows"]["website_page"] == 5
+    assert client.get("/api/export", params={"tenant": "nobody"}).status_code == 404
+    assert client.post("/api/erase", json={"tenant": "acme", "confirm": "acm"}).status_code == 400
+    users.running = ["manual__1"]
+    assert client.post("/api/erase", json={"tenant": "acme", "confirm": "acme"}).status_code == 409
+    users.running = []
+    while not client.post("/api/erase", json={"tenant": "acme", "confirm": "acme"}).json()["done"]:
+        pass
+    assert get(client, "tenants")["tenants"] == []
+    assert [event for event, _ in users.recorded] == ["export", "erase_tenant"]
+
+
+def test_a_viewer_may_change_nothing_and_who_may_not_read_sees_nothing(
+    client: TestClient, tenant: Tenant, users: Users
+) -> None:
+    source, pears = ids(tenant, "/pears")
+    body = {
+        "tenant": "acme", "page": pears, "source": source, "target": pears, "paused": True, "confirm": tenant.site.url,
+        "stage": "load",
+    }  # fmt: skip
+    api = [route for route in client.app.routes if getattr(route, "path", "").startswith("/api/")]
+    assert len(api) > 15
+    viewer = {"Authorization": f"Bearer {VIEWER}"}
+    before = tenant.rows("SELECT url, state FROM gleaner.website_page ORDER BY 1")
+    changes = 0
+    for route in api:
+        for method in route.methods:
+            if method != "GET" or route.path == "/api/export":
+                changes += 1
+                answer = client.request(method, route.path, headers=viewer, json={**body}, params={"tenant": "acme"})
+                assert answer.status_code == 403, (method, route.path, answer.text)
+    assert changes == 7
+    assert tenant.rows("SELECT url, state FROM gleaner.website_page ORDER BY 1") == before
+    assert users.recorded == []
+    assert client.get("/api/me", headers=viewer).json()["may"] == dict.fromkeys(
+        ("ingest", "refresh", "maintain", "edit"), False
+    )
+    assert all(client.get("/api/me").json()["may"].values())
+    users.may_read = False
+    for route in api:
+        if "GET" in route.methods:
+            answer = client.get(route.path, headers=viewer, params={"tenant": "acme", "page": pears, "source": source})
+            assert answer.status_code == 403, route.path
+
+
+BAD_VALUES = [
+    ("pages", {"tenant": "acme", "source": "no-uuid"}),
+    ("pages", {"tenant": "acme", "source": str(uuid.UUID(int=1)), "state": "eaten"}),
+    ("pages", {"tenant": "acme", "source": str(uuid.UUID(int=1)), "state": "failed", "after": "no-uuid"}),
+    ("pages", {"tenant": "acme", "source": str(uuid.UUID(int=1)), "containing": "a\x00b"}),
+    ("sources", {"tenant": "a" * 64}),
+    ("failures", {"tenant": "acme", "after_at": "yesterday"}),
+    ("runs", {"tenant": "acme", "after": "0"}),
+    ("run", {"tenant": "acme", "job": str(2**70)}),
+    ("search", {"tenant": "acme", "query": ""}),
+    ("search", {"tenant": "acme", "query": "x", "limit": "1000"}),
+]
+
+
+def test_bad_values_are_told_as_such(bare: TestClient) -> None:
+    for path, parameters in BAD_VALUES:
+        answer = bare.get(f"/api/{path}", params=parameters)
+        assert answer.status_code in (400, 422), (path, parameters, answer.text)
+        assert "Traceback" not in answer.text
+        assert "SELECT" not in answer.text
+
+
+def test_a_database_that_is_not_there_is_told_without_its_secrets(
+    bare: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_GLEANER_POSTGRES", "postgresql://gleaner:very-secret@127.0.0.1:1/gleaner?connect_timeout=2"
+    )
+    answer = bare.get("/api/tenants")
+    assert answer.status_code == 503
+    assert "cannot be reached" in answer.json()["detail"]
+    assert "secret" not in answer.text
+
+
+def test_too_many_at_once_wait_and_are_told(bare: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "SECONDS_IN_LINE", 0.05)
+    for _ in range(database.MOST_CONNECTIONS):
+        assert database._slots.acquire(timeout=1)
+    try:
+        assert bare.get("/api/tenants").status_code == 503
+    finally:
+        for _ in range(database.MOST_CONNECTIONS):
+            database._slots.release()
+    assert bare.get("/api/tenants").status_code == 200
+
+
+def test_every_list_is_read_by_an_index(client: TestClient, tenant: Tenant) -> None:
+    """On 20,000 pages and as many failures no list reads a table from end to end. Websites do: they are counted."""
+    conn: psycopg.Connection = tenant.conn
+    source, _ = ids(tenant)
+    conn.execute(
+        "INSERT INTO gleaner.website_page (tenant_id, page_id, source_id, url, state, depth, found_job)"
+        " SELECT 'acme', gen_random_uuid(), %s, 'https://x.example/' || n, 'chunked', 1, 1"
+        " FROM generate_series(1, 20000) n",
+        (source,),
+    )
+    conn.execute(
+        "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, reason, resolved_at)"
+        " SELECT tenant_id, 'load', page_id, 'x', CASE WHEN page_id::text < 'f' THEN now() END"
+        " FROM gleaner.website_page"
+    )
+    conn.execute("ANALYZE gleaner.website_page, gleaner.dead_letter, gleaner.crawl_job")
+    key = {
+        "tenant_id": "acme", "source_id": source, "page_id": ids(tenant)[1], "state": "chunked", "containing": None,
+        "after": "", "after_id": str(uuid.UUID(int=0)), "limit": 50, "after_at": "infinity", "after_stage": "",
+        "after_item": "", "after_tenant": "", "after_url": "", "after_type": "", "after_index": -1,
+    }  # fmt: skip
+    for name in ("pages", "pages_in_state", "page", "chunks", "snapshot", "failures"):
+        plan = "\n".join(row for (row,) in conn.execute(f"EXPLAIN {queries('views')[name]}".encode(), key))
+        scanned = [line for line in plan.splitlines() if "Seq Scan on" in line]
+        large = [line for line in scanned if "website_page" in line or "dead_letter" in line]
+        assert not large, f"{name}\n{plan}"
