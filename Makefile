@@ -4,7 +4,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser bench
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-compose bench
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -55,6 +55,14 @@ test-browser:  ## the web UI in a real Chromium, which is installed with apt if 
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-core > /dev/null; }
 	@echo "== tests in a browser"
 	@$(VENV) -m pytest tests/browser
+
+test-compose:  ## docker-compose.yaml on a real engine; installs Docker with apt if need be (root), image registries are not needed
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --compose
+	@test -x /usr/bin/docker-compose && command -v dockerd mmdebstrap > /dev/null || { echo "== installing docker.io, docker-compose and mmdebstrap"; \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		docker.io docker-compose mmdebstrap iptables > /dev/null; }
+	@echo "== tests of docker-compose.yaml"
+	@$(VENV) -m pytest tests/compose
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 	@$(VENV) -m benchmarks.run

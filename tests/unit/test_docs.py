@@ -24,6 +24,7 @@ DOCUMENTS = [
     "docs/api.md",
     "docs/capacity.md",
     "docs/crawl.md",
+    "docs/deploy.md",
     "docs/knowledge.md",
     "docs/orchestration.md",
     "docs/pages.md",

@@ -1,6 +1,6 @@
 """Makes .venv with the pinned packages. Standard library and old syntax only: any Python 3 can say what is wrong.
 
-python3 include/gleaner/local/bootstrap.py [--dev] [--cluster] [--browser]
+python3 include/gleaner/local/bootstrap.py [--dev] [--cluster] [--browser] [--compose]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> int:
     groups += ["requirements-dev.txt"] if "--dev" in arguments else []
     groups += ["requirements-cluster.txt"] if "--cluster" in arguments else []
     groups += ["requirements-browser.txt"] if "--browser" in arguments else []
+    groups += ["requirements-compose.txt"] if "--compose" in arguments else []
     problem = check_python() or check_disk(groups)
     if problem:
         return fail(problem)

@@ -60,13 +60,16 @@ class Page:
 
 
 class SampleWebsite:
-    """Serves the sample on loopback, in threads of this process. `port` 0 takes any free one.
+    """Serves the sample in threads of this process, on loopback unless `bind` names another address.
 
-    `start` raises OSError, which names the port, when the port is in use, forbidden or none.
+    `port` 0 takes any free one; `name` is the host by which the pages name each other. `start` raises OSError, which
+    names the port, when the port is in use, forbidden or none.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, bind: str = HOST, name: str = HOST) -> None:
         self._port = port
+        self._bind = bind
+        self._name = name
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._counting = threading.Lock()
@@ -77,7 +80,7 @@ class SampleWebsite:
         """Address of the start page; only while it is served."""
         if self._server is None:
             raise RuntimeError("the sample website is not being served; call start first")
-        return f"http://{HOST}:{self._server.server_port}/"
+        return f"http://{self._name}:{self._server.server_port}/"
 
     def start(self) -> str:
         """Serve; the address of the start page. Started already, it goes on as it is."""
@@ -89,7 +92,7 @@ class SampleWebsite:
             website = site
 
         try:
-            self._server = _Server((HOST, self._port), Handler)
+            self._server = _Server((self._bind, self._port), Handler)
         except OverflowError:
             raise OSError(errno.EINVAL, f"{self._port} is no port; name one from 1 to 65535, or 0 for any") from None
         except OSError as error:
@@ -293,7 +296,10 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve Gleaner's sample website")
     parser.add_argument("--port", type=int, default=8000)
-    site = SampleWebsite(parser.parse_args().port)
+    parser.add_argument("--bind", default=HOST, help="address to listen on, in a container 0.0.0.0")
+    parser.add_argument("--name", default=HOST, help="host by which the pages name each other")
+    options = parser.parse_args()
+    site = SampleWebsite(options.port, bind=options.bind, name=options.name)
     try:
         site.start()
     except OSError as error:

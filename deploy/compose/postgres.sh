@@ -1,0 +1,19 @@
+#!/bin/sh
+# Starts Postgres by the entry of its image, with the superuser's password and settings for this work.
+set -eu
+. "$(dirname "$0")/secrets.sh"
+check_secret GLEANER_POSTGRES_PASSWORD
+POSTGRES_PASSWORD=$(secret GLEANER_POSTGRES_PASSWORD)
+export POSTGRES_PASSWORD
+export POSTGRES_INITDB_ARGS="--auth-host=scram-sha-256 --auth-local=scram-sha-256 --encoding=UTF8 --locale=C"
+exec docker-entrypoint.sh postgres \
+    -c "shared_buffers=${GLEANER_POSTGRES_SHARED_BUFFERS:-512MB}" \
+    -c max_connections=300 \
+    -c max_wal_size=4GB \
+    -c checkpoint_timeout=15min \
+    -c wal_compression=on \
+    -c jit=off \
+    -c random_page_cost=1.1 \
+    -c idle_in_transaction_session_timeout=30min \
+    -c log_min_messages=warning \
+    -c timezone=UTC

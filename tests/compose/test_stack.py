@@ -1,0 +1,274 @@
+"""The stack of docker-compose.yaml, as a person would use it: refused, started, used, hit, taken down and up again.
+
+One installation goes through all of it, in the order of this file. What it knows is compared by the hashes of its rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+
+from include.gleaner.errors import RequestError, SetupError
+from include.gleaner.local.airflow import free_port
+from include.gleaner.local.rest import AirflowApi
+from include.gleaner.local.website import SampleWebsite
+from tests.support.compose import Compose, new_secrets
+from tests.support.docker_engine import DockerEngine
+
+DAG = "ingest_website"
+SITE = "http://sample-site:8000/"
+WORKERS = 3
+RUN_SECONDS = 420
+AIRFLOW = ("airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+ROWS = (
+    "SELECT p.url, k.chunk_type, k.chunk_index, md5(row(k.section_title, k.full_text, k.tldr, k.language,"
+    " k.token_count, k.content_hash, k.embedding_model, k.embedding::text)::text)"
+    " FROM gleaner.tenant_knowledge k"
+    " JOIN gleaner.website_page p ON p.tenant_id = k.tenant_id AND p.page_id = k.source_id"
+    " WHERE k.tenant_id = %s ORDER BY 1, 2, 3"
+)
+EVERYTHING = (
+    "SELECT 'knowledge', md5(string_agg(k::text, '|' ORDER BY k::text)) FROM gleaner.tenant_knowledge k UNION ALL "
+    "SELECT 'page', md5(string_agg(p::text, '|' ORDER BY p::text)) FROM gleaner.website_page p UNION ALL "
+    "SELECT 'snapshot', md5(string_agg(s::text, '|' ORDER BY s::text)) FROM gleaner.page_snapshot s UNION ALL "
+    "SELECT 'job', md5(string_agg(j::text, '|' ORDER BY j::text)) FROM gleaner.crawl_job j ORDER BY 1"
+)
+
+
+class Installation:
+    """What is up, and how to use it."""
+
+    def __init__(self, compose: Compose, secrets: dict[str, str]) -> None:
+        self.compose = compose
+        self.secrets = secrets
+        self.url = f"http://127.0.0.1:{compose.settings['GLEANER_PORT']}"
+        self.api = self.api_as("admin", secrets["admin_password"])
+        self.calm: list[tuple[Any, ...]] = []
+
+    def api_as(self, user: str, password: str) -> AirflowApi:
+        return AirflowApi(self.url, user, password)
+
+    def up(self) -> None:
+        self.compose.run("--profile", "demo", "up", "--detach", "--scale", f"worker={WORKERS}")
+        for service in (*AIRFLOW, "sample-site"):
+            self.compose.wait_healthy(service)
+        self.compose.wait_healthy("worker", count=WORKERS)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self.compose.knowledge(self.secrets["knowledge_db_password"]) as conn:
+            return conn.execute(query.encode(), values).fetchall()
+
+    def trigger(self, tenant: str, batch_size: int = 0) -> str:
+        conf = {"tenant": tenant, "url": SITE, "delay_seconds": 0, "batch_size": batch_size}
+        return self.api.trigger(DAG, conf)
+
+    def wait(self, run_id: str) -> None:
+        deadline = time.monotonic() + RUN_SECONDS
+        while (state := self.patiently(lambda: self.api.dag_run(DAG, run_id)["state"])) not in ("success", "failed"):
+            assert time.monotonic() < deadline, self.told(run_id)
+            time.sleep(0.5)
+        assert state == "success", self.told(run_id)
+
+    def told(self, run_id: str) -> list[str]:
+        return [f"{task['task_id']} {task['state']} {task['try_number']}" for task in self.tasks(run_id)]
+
+    def tasks(self, run_id: str) -> list[dict[str, Any]]:
+        return list(self.patiently(lambda: self.api.task_instances(DAG, run_id)))
+
+    def working(self, run_id: str, task_id: str) -> dict[str, Any]:
+        """A task instance that is being worked on, some of its like being done."""
+        deadline = time.monotonic() + 240
+        while True:
+            tasks = [task for task in self.tasks(run_id) if task["task_id"] == task_id]
+            running = [task for task in tasks if task["state"] == "running" and task["hostname"]]
+            if running and any(task["state"] == "success" for task in tasks):
+                return running[0]
+            assert time.monotonic() < deadline, self.told(run_id)
+            time.sleep(0.2)
+
+    def patiently(self, ask: Callable[[], Any]) -> Any:
+        """A server that is down for a while is part of the tests."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return ask()
+            except (requests.RequestException, RequestError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def compose(
+    engine: DockerEngine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compose]:
+    folder = tmp_path_factory.mktemp("compose")
+    settings = {
+        **images,
+        "GLEANER_IMAGE": "gleaner-airflow:test",
+        "GLEANER_PORT": str(free_port()),
+        "GLEANER_LOCAL_HOSTS": "sample-site:8000",
+        "GLEANER_WORKER_CONCURRENCY": "2",
+        "GLEANER_POSTGRES_SHARED_BUFFERS": "128MB",
+    }
+    found = Compose(engine, folder, settings)
+    try:
+        yield found
+    finally:
+        found.remove()
+
+
+@pytest.fixture(scope="module")
+def site() -> SampleWebsite:
+    return SampleWebsite()
+
+
+@pytest.fixture(scope="module")
+def stack(compose: Compose) -> Installation:
+    """Up, with its secrets in the environment."""
+    secrets = new_secrets()
+    compose.settings |= {f"GLEANER_{name.upper()}": value for name, value in secrets.items()}
+    compose.run("build", "airflow-init")
+    found = Installation(compose, secrets)
+    found.up()
+    found.patiently(lambda: found.api.unpause(DAG))
+    return found
+
+
+def test_nothing_starts_on_default_secrets(compose: Compose) -> None:
+    good = {f"GLEANER_{name.upper()}": value for name, value in new_secrets().items()}
+    before = dict(compose.settings)
+    compose.settings |= {**good, "GLEANER_REDIS_PASSWORD": "change-me"}
+    done = compose.run("up", "--detach", "postgres", "redis", check=False)
+    compose.settings = before
+    assert done.returncode != 0
+    assert compose.logs("preflight").splitlines() == [
+        "gleaner: GLEANER_REDIS_PASSWORD is a default that everybody knows; nothing is started. "
+        "deploy/compose/make-secrets.sh writes good secrets into .env"
+    ]
+    for service in ("postgres", "redis"):
+        assert not any(item["State"]["StartedAt"] > "0002" for item in compose.containers(service))
+    # Nor does a service by itself.
+    alone = compose.run("run", "--rm", "--no-deps", "-e", "GLEANER_POSTGRES_PASSWORD=postgres", "postgres", check=False)
+    assert alone.returncode == 1
+    assert "GLEANER_POSTGRES_PASSWORD is a default" in alone.stdout + alone.stderr
+    compose.run("down", "--volumes")
+
+
+def test_the_init_step_made_everything(stack: Installation) -> None:
+    assert stack.compose.one("airflow-init")["State"]["ExitCode"] == 0
+    pools = {pool["name"]: pool["slots"] for pool in stack.api._json("GET", "/pools")["pools"]}
+    assert pools["gleaner_crawl"] == 8
+    assert {"gleaner_process", "gleaner_load"} <= set(pools)
+    connections = {item["connection_id"] for item in stack.api._json("GET", "/connections")["connections"]}
+    assert {"gleaner_postgres", "gleaner_redis"} <= connections
+    assert stack.api.import_errors() == []
+    with stack.compose.knowledge(stack.secrets["knowledge_db_password"]) as conn:
+        row = conn.execute("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user").fetchone()
+        assert row == (False, False)
+        with pytest.raises(psycopg.OperationalError):  # the knowledge's role cannot reach Airflow's database
+            psycopg.connect(host=conn.info.host, user="gleaner", dbname="airflow", password=conn.info.password)
+
+
+def test_every_container_is_bound(stack: Installation) -> None:
+    for service in ("postgres", "redis", "worker", "sample-site", *AIRFLOW):
+        for container in stack.compose.containers(service):
+            host = container["HostConfig"]
+            assert host["ReadonlyRootfs"] is True, service
+            assert host["CapDrop"] == ["ALL"], service
+            assert "no-new-privileges:true" in host["SecurityOpt"], service
+            assert host["Memory"] > 0, service
+            assert host["PidsLimit"] > 0, service
+            assert host["RestartPolicy"]["Name"] == "unless-stopped", service
+        assert stack.compose.exec(service, "id", "-u").stdout.strip() not in ("", "0"), service
+    for path in ("/opt/airflow/dags/x", "/opt/airflow/include/x", "/opt/airflow/plugins/x", "/opt/gleaner/cache/x"):
+        assert stack.compose.exec("worker", "touch", path).returncode != 0, path
+    assert list(stack.compose.one("postgres")["NetworkSettings"]["Networks"]) == [f"{stack.compose.project}_data"]
+    assert not stack.compose.one("postgres")["HostConfig"]["PortBindings"]
+    ports = stack.compose.one("airflow-apiserver")["NetworkSettings"]["Ports"]["8080/tcp"]
+    assert {port["HostIp"] for port in ports} == {"127.0.0.1"}
+
+
+def test_who_may_do_what_is_told_by_fab(stack: Installation) -> None:
+    assert requests.get(f"{stack.url}/api/v2/dags", timeout=30).status_code == 401
+    with pytest.raises(SetupError):
+        stack.api_as("admin", "not the password").has_dag(DAG)
+    token = requests.post(
+        f"{stack.url}/auth/token", json={"username": "admin", "password": stack.secrets["admin_password"]}, timeout=30
+    ).json()["access_token"]
+    viewer = {
+        "username": "looker", "password": "looks-but-changes-nothing", "first_name": "A", "last_name": "Viewer",
+        "email": "viewer@example.org", "roles": [{"name": "Viewer"}],
+    }  # fmt: skip
+    made = requests.post(
+        f"{stack.url}/auth/fab/v1/users", json=viewer, headers={"Authorization": f"Bearer {token}"}, timeout=30
+    )
+    assert made.status_code in (200, 201), made.text
+    api = stack.api_as("looker", viewer["password"])
+    assert api.has_dag(DAG)
+    with pytest.raises(RequestError, match="403"):
+        api.trigger(DAG, {"tenant": "intruder", "url": SITE})
+
+
+def test_the_sample_website_comes_in(stack: Installation, site: SampleWebsite) -> None:
+    run_id = stack.trigger("calm")
+    stack.wait(run_id)
+    stack.calm = stack.rows(ROWS, "calm")
+    assert len({row[0] for row in stack.calm}) >= 20
+    assert {row[0] for row in stack.calm} <= {SITE.rstrip("/") + path for path in site.pages}
+    without = "SELECT count(*) FROM gleaner.tenant_knowledge WHERE tenant_id = 'calm' AND embedding IS NULL"
+    assert stack.rows(without) == [(0,)]
+    report = stack.api.xcom(DAG, run_id, "reconcile")
+    assert set(report["gap"].values()) == {0}
+    assert stack.api.log(DAG, run_id, "crawl")  # by the API server, from the workers' volume
+
+
+def test_a_worker_is_killed_and_nothing_is_missing(stack: Installation) -> None:
+    run_id = stack.trigger("killed", batch_size=3)
+    victim = stack.working(run_id, "load")["hostname"]
+    (container,) = [item for item in stack.compose.containers("worker") if item["Config"]["Hostname"] == victim]
+    stack.compose.crash(container)
+    stack.wait(run_id)
+    assert stack.rows(ROWS, "killed") == stack.calm
+    assert max(task["try_number"] for task in stack.tasks(run_id)) > 1
+    stack.compose.wait_healthy("worker", count=WORKERS)
+    (again,) = [item for item in stack.compose.containers("worker") if item["Id"] == container["Id"]]
+    assert again["RestartCount"] == 1
+
+
+def test_postgres_is_restarted_and_nothing_is_missing(stack: Installation) -> None:
+    run_id = stack.trigger("restarted", batch_size=3)
+    stack.working(run_id, "process")
+    stack.compose.run("restart", "postgres")
+    stack.wait(run_id)
+    assert stack.rows(ROWS, "restarted") == stack.calm
+
+
+def test_down_and_up_again_with_secrets_from_files(stack: Installation, tmp_path: Path) -> None:
+    """The data is in volumes: without -v, `down` takes the containers only."""
+    before = stack.rows(EVERYTHING)
+    runs = {run["dag_run_id"]: run["state"] for run in stack.api.runs(DAG)}
+    stack.compose.run("--profile", "demo", "down")
+    assert not stack.compose.containers("postgres")
+    stack.secrets["knowledge_db_password"] = new_secrets()["knowledge_db_password"]  # and one is another by now
+    for name, value in {**stack.secrets, "openai_api_key": "", "grafana_password": "", "metrics_token": ""}.items():
+        (tmp_path / name).write_text(value, "ascii")
+        (tmp_path / name).chmod(0o444)
+        stack.compose.settings.pop(f"GLEANER_{name.upper()}", None)
+    stack.compose.settings["GLEANER_SECRETS_FOLDER"] = str(tmp_path)
+    stack.compose.files = ("docker-compose.yaml", "deploy/compose/secrets.yaml")
+    stack.up()
+    environment = stack.compose.one("airflow-scheduler")["Config"]["Env"]
+    assert not any(value in "".join(environment) for value in stack.secrets.values())
+    assert stack.rows(EVERYTHING) == before
+    assert {run["dag_run_id"]: run["state"] for run in stack.patiently(lambda: stack.api.runs(DAG))} == runs
+    # And it goes on from there: nothing has changed on the website, so nothing is written.
+    stack.wait(stack.trigger("calm"))
+    assert stack.rows(ROWS, "calm") == stack.calm
+    assert stack.rows(EVERYTHING)[1] == before[1]
