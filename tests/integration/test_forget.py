@@ -87,7 +87,7 @@ def test_a_page_goes_from_every_table_and_nothing_else_does(orchard: Tenant) -> 
     assert (removed.done, removed.pages, removed.chunks) == (True, 1, 1)
     assert rows_with(orchard.conn, str(gone)) == {"forgotten": 1}
     after = rows_of(orchard.conn, orchard.name)
-    for name in tables(orchard.conn):
+    for name in set(tables(orchard.conn)) - {"metric_change", "metric_total"}:  # counts of rows, not rows
         assert [row for row in before[name] if str(gone) not in row] == [
             row for row in after[name] if str(gone) not in row
         ]

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "search": COMMON | {"sql"},
     "ops": COMMON | {"sql"},
     "pipeline": COMMON | STAGES | {"sql", "pools", "ops", "report", "shared", "rebuild_request"},
-    "api": COMMON | {"sql", "ops", "report", "search", "embed", "pipeline", "crawl", "process"},
+    "api": COMMON | {"sql", "ops", "report", "search", "embed", "pipeline", "crawl", "process", "pools", "scheduling"},
     "__main__": {"cli"},
     "cli": COMMON | {"sql", "ops", "report", "search", "embed", "local"},
     "local": COMMON | {"sql", "pools", "ops", "report", "search", "pipeline", "embed"},

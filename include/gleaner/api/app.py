@@ -8,7 +8,7 @@ import psycopg
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
-from include.gleaner.api import access, content, pages, removal, runs, searching, sources
+from include.gleaner.api import access, content, metrics, pages, removal, runs, searching, sources
 from include.gleaner.api.guard import Headers, same_page
 from include.gleaner.errors import RequestError
 
@@ -27,6 +27,7 @@ def create_app() -> FastAPI:
     app.add_middleware(Headers)
     for part in (pages, access, sources, content, searching, runs, removal):
         app.include_router(part.router)
+    app.router.routes.append(metrics.route)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(psycopg.DataError, _refused)
 

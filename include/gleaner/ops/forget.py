@@ -108,6 +108,7 @@ def forget_source(
                 with conn.transaction():
                     conn.execute(sql["delete_jobs"], key)
                     conn.execute(sql["delete_source"], key)
+                conn.execute(queries("metrics")["fold"])  # its counts are 0 now, and go with it
                 return Removed(done=True, pages=pages, chunks=chunks)
             except psycopg.errors.ForeignKeyViolation:
                 pass  # a crawl that was under way found a page at this moment; the note keeps it from finding more

@@ -52,6 +52,11 @@ class Samples:
     def put(self, name: str, value: float, *labels: str) -> None:
         self.values[name][labels] = float(value)
 
+    def add(self, other: Samples) -> None:
+        """Take in what another one has."""
+        self.values.update(other.values)
+        self.buckets.update(other.buckets)
+
     def families(self) -> Iterator[Family]:
         """In the order of METRICS; what has no value is not there."""
         for metric in METRICS:

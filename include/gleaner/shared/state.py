@@ -11,19 +11,21 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 import redis
 
 from include.gleaner.errors import EmbeddingUnavailableError
-from include.gleaner.shared.breaker import Breaker
+from include.gleaner.shared.breaker import Breaker, State
 from include.gleaner.shared.bucket import Bucket, Tenant
 from include.gleaner.sql import queries
 
 REDIS_SECONDS: Final = 10.0  # for a step, with its tries
 KEPT_SECONDS: Final = 86_400
 KEY: Final = "gleaner:endpoint:"
+MOST_TOLD: Final = 20  # endpoints
 
 Answer = TypeVar("Answer")
 
@@ -45,6 +47,9 @@ class StateStore(Protocol):
         `step` may be called more than once, each time with what the store has then. Raises
         EmbeddingUnavailableError when Redis does not answer, and psycopg.Error when Postgres does not.
         """
+
+    def breakers(self) -> dict[str, State]:
+        """How the circuit breaker of each endpoint stands that was asked of late. Changes nothing; raises the same."""
 
 
 class PostgresState:
@@ -70,6 +75,11 @@ class PostgresState:
             answer = step(state, float(now[0]))
             self._conn.execute(self._sql["store"], {**key, "state": to_json(state)})
         return answer
+
+    def breakers(self) -> dict[str, State]:
+        """As StateStore says."""
+        found = self._conn.execute(self._sql["known"], {"most": MOST_TOLD})
+        return {endpoint: from_json(text).breaker.state(now) for endpoint, text, now in found}
 
 
 class RedisState:
@@ -104,6 +114,22 @@ class RedisState:
                 "look at the connection gleaner_redis, then clear the task"
             ) from None
         raise EmbeddingUnavailableError("the shared limits are too busy (Redis); run the task again")
+
+    def breakers(self) -> dict[str, State]:
+        """As StateStore says."""
+        try:
+            seconds, micros = self._client.time()
+            keys = islice(self._client.scan_iter(match=f"{KEY}*", count=1_000), MOST_TOLD)
+            names = sorted(key.decode() for key in keys)
+            found: Any = self._client.mget(names) if names else []
+        except redis.RedisError as error:
+            raise EmbeddingUnavailableError(
+                f"the shared limits cannot be reached (Redis, {type(error).__name__})"
+            ) from None
+        now = seconds + micros / 1e6
+        return {
+            name.removeprefix(KEY): from_json(text).breaker.state(now) for name, text in zip(names, found, strict=True)
+        }
 
 
 def to_json(state: Endpoint) -> str:

@@ -20,3 +20,8 @@ UPDATE gleaner.endpoint_state SET state = %(state)s, updated_at = clock_timestam
 -- What the shared limits remember of one tenant's turns.
 UPDATE gleaner.endpoint_state SET state = (state::jsonb #- ARRAY['bucket', 'tenants', %(tenant_id)s::text])::text
 WHERE CASE WHEN state LIKE '{%%' THEN state::jsonb #> '{bucket,tenants}' ? %(tenant_id)s::text END
+
+-- known --
+-- Endpoints that were asked of late, the newest first, and what time it is.
+SELECT endpoint, state, extract(epoch FROM clock_timestamp())::float8 FROM gleaner.endpoint_state
+WHERE updated_at > now() - interval '7 days' ORDER BY updated_at DESC LIMIT %(most)s

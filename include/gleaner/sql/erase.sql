@@ -2,7 +2,8 @@
 -- {table} is filled in as an identifier, because it cannot be bound.
 
 -- tables --
--- Those that refer to others before those that are referred to. What may not be deleted from goes by a cascade.
+-- Those that refer to others before those that are referred to; the counts of the others' rows, which change with them, last.
+-- What may not be deleted from goes by a cascade.
 WITH RECURSIVE found AS (
     SELECT c.oid, c.relname FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
@@ -15,7 +16,7 @@ WITH RECURSIVE found AS (
     WHERE d.steps < 32
 )
 SELECT f.relname, has_table_privilege(f.oid, 'DELETE') FROM found f JOIN depth d USING (oid)
-GROUP BY f.oid, f.relname ORDER BY max(d.steps), f.relname
+GROUP BY f.oid, f.relname ORDER BY f.relname LIKE 'metric%%', max(d.steps), f.relname
 
 -- delete_some --
 DELETE FROM gleaner.{table} WHERE tenant_id = %(tenant_id)s AND ctid = ANY(ARRAY(
