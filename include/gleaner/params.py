@@ -159,6 +159,38 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+MIGRATE_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
+    "backup_dir": {
+        "default": "",
+        "type": "string",
+        "title": "Folder of backups",
+        "description": "On the workers, shared by all. Empty: their GLEANER_BACKUP_DIR; else a folder below it.",
+        "maxLength": 1_000,
+    },
+    "no_backup": {
+        "default": False,
+        "type": "boolean",
+        "title": "Without a backup",
+        "description": "Migrates although there is no fresh backup to go back to.",
+    },
+    "target_version": {
+        "default": 0,
+        "type": "integer",
+        "title": "Schema version",
+        "description": "Migrates up to this one; 0 for the newest that this code has.",
+        "minimum": 0,
+        "maximum": 9_999,
+    },
+    "keep_backups": {
+        "default": 0,
+        "type": "integer",
+        "title": "Backups to keep",
+        "description": "Of this database, the newest; older ones are removed after the new one. 0 keeps all.",
+        "minimum": 0,
+        "maximum": 10_000,
+    },
+}
+
 REBUILD_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     "tenant": {
         "default": "",

@@ -80,6 +80,7 @@ def test_there_are_dags() -> None:
     assert [path.stem for path in DAG_FILES] == [
         "ingest_website",
         "maintain_knowledge",
+        "migrate_knowledge",
         "rebuild_knowledge",
         "refresh_websites",
     ]
@@ -124,6 +125,14 @@ def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
         assert (tasks["find"]["downstream"], tasks["find_broken"]["downstream"]) == (["fill"], ["mend"])
         assert tasks["look_over"]["trigger"] == "all_done"  # also when there was nothing to fill
         assert dag["runs"] == 1
+        return
+    if dag_id == "migrate_knowledge":
+        assert [tasks[name]["downstream"] for name in ("backup", "preflight", "migrate")] == [
+            ["preflight"], ["migrate"], ["verify"],
+        ]  # fmt: skip
+        assert {task["trigger"] for task in tasks.values()} == {"all_success"}  # nothing after what is red
+        assert dag["runs"] == 1
+        assert set(dag["params"]) == set(params.MIGRATE_FORM)
         return
     if dag_id == "rebuild_knowledge":
         assert (tasks["process"]["pool"], tasks["load"]["pool"]) == ("gleaner_process", "gleaner_load")

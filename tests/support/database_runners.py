@@ -17,7 +17,7 @@ import pytest
 from include.gleaner.ops.migrations import Migration, migrations
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("include.gleaner.ops.migrate.migrations", "include.gleaner.ops.rollback.migrations")
+MODULES = tuple(f"include.gleaner.ops.{module}.migrations" for module in ("migrate", "rollback", "verify"))
 
 # Forks a child for each line of JSON, which does what the line says; tells its number, then how it ended.
 FORKER = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from include.gleaner.crawl.client import _FAULTS
-from include.gleaner.params import INGEST_FORM
+from include.gleaner.params import INGEST_FORM, MIGRATE_FORM
 from include.gleaner.process.rules import REASONS
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,14 @@ def test_the_table_of_params_is_current() -> None:
     told = {name: default.strip().strip("`") for names, default in rows for name in re.findall(r"`(\w+)`", names)}
     for name, field in INGEST_FORM.items():
         assert told[name] == (json.dumps(field["default"]) if "default" in field else ""), name
+
+
+def test_the_table_of_params_of_a_migration_is_current() -> None:
+    text = (ROOT / "docs" / "orchestration.md").read_text("utf-8").split("## Upgrade")[1].split("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \|([^|]*)\| ", text, re.MULTILINE))
+    assert {name: default.strip() for name, default in told.items()} == {
+        name: json.dumps(field["default"]) for name, field in MIGRATE_FORM.items()
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -20,7 +20,9 @@ from include.gleaner.local.postgres import EmbeddedPostgres
 from include.gleaner.local.processes import ProcessGroup, sweep
 from include.gleaner.local.website import SampleWebsite
 from include.gleaner.ops.migrate import migrate
+from include.gleaner.ops.upgrade import back_up_if_needed
 
+BACKUPS: Final = "backups"
 NEEDED_BYTES: Final = 500 * 1024 * 1024
 
 
@@ -60,11 +62,11 @@ def running(
         with step("Postgres: starting with the data of the last run" if reused else "Postgres: making a new database"):
             postgres.start()
             postgres.create_database(KNOWLEDGE_DATABASE)
-            migrate(postgres.dsn(KNOWLEDGE_DATABASE))
+            _migrate(postgres, folder)
         website = cleanup.enter_context(_website(folder)) if sample else None
         airflow = LocalAirflow(
             folder / "airflow", postgres, processes, port=port, cluster=cluster,
-            settings=_settings(website.url if website else None),
+            settings=_settings(folder, website.url if website else None),
         )  # fmt: skip
         with step("Airflow: starting scheduler, DAG processor and API server"):
             airflow.start(triggerer=triggerer)
@@ -94,7 +96,7 @@ def knowledge(folder: Path) -> Iterator[str]:
         processes.guard()
         with step("Postgres: starting with the data of the last run"):
             postgres.start()
-            migrate(postgres.dsn(KNOWLEDGE_DATABASE))
+            _migrate(postgres, folder)
         yield postgres.dsn(KNOWLEDGE_DATABASE)
 
 
@@ -105,6 +107,14 @@ def clean(folder: Path) -> None:
     with _locked(folder):
         sweep(folder / "run")
         shutil.rmtree(folder)
+
+
+def _migrate(postgres: EmbeddedPostgres, folder: Path) -> None:
+    """To this code's schema; what is there is backed up before."""
+    dsn = postgres.dsn(KNOWLEDGE_DATABASE)
+    if (made := back_up_if_needed(dsn, folder / BACKUPS)) is not None:
+        say(f"made the backup {made} before the migration")
+    migrate(dsn)
 
 
 def _website(folder: Path) -> SampleWebsite:
@@ -119,12 +129,15 @@ def _website(folder: Path) -> SampleWebsite:
     return SampleWebsite(port)
 
 
-def _settings(website_url: str | None) -> dict[str, str]:
-    """The hosts on loopback that this stack may crawl: its own sample, and those the caller names."""
+def _settings(folder: Path, website_url: str | None) -> dict[str, str]:
+    """Where backups go, and the hosts on loopback that this stack may crawl: its sample, and those the caller names."""
     hosts = [os.environ.get("GLEANER_LOCAL_HOSTS", "")]
     if website_url:
         hosts.append(website_url.split("/")[2])
-    return {"GLEANER_LOCAL_HOSTS": ",".join(host for host in hosts if host)}
+    return {
+        "GLEANER_LOCAL_HOSTS": ",".join(host for host in hosts if host),
+        "GLEANER_BACKUP_DIR": str(folder / BACKUPS),
+    }
 
 
 def _stop_airflow(airflow: LocalAirflow) -> None:

@@ -21,6 +21,12 @@ from include.gleaner.pipeline.maintain_tasks import (
     look_over_knowledge,
     mend_pages,
 )
+from include.gleaner.pipeline.migrate_tasks import (
+    apply_migrations,
+    back_up_before_migration,
+    check_before_migration,
+    verify_after_migration,
+)
 from include.gleaner.pipeline.rebuild_tasks import (
     find_documents_of_interval,
     find_pages_of_interval,
@@ -31,6 +37,9 @@ from include.gleaner.pipeline.rebuild_tasks import (
 from include.gleaner.pipeline.refresh_tasks import find_due_websites
 
 __all__ = [
+    "apply_migrations",
+    "back_up_before_migration",
+    "check_before_migration",
     "crawl_website",
     "fill_vectors",
     "find_documents_of_interval",
@@ -48,4 +57,5 @@ __all__ = [
     "report_rebuild",
     "reprocess_pages",
     "survey_site",
+    "verify_after_migration",
 ]

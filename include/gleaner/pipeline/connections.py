@@ -33,26 +33,37 @@ def knowledge_connection(
 
     Raises ConnectionMissingError or SchemaError with the command that mends it.
     """
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
     from include.gleaner.ops.migrate import check_schema
 
-    try:
-        # psycopg 3, which the hook takes when it is installed, as it is by requirements.txt
-        raw = cast("psycopg.Connection", PostgresHook(POSTGRES_CONN_ID).get_conn())
-    except AirflowNotFoundException:
-        raise ConnectionMissingError(
-            f"there is no Airflow connection {POSTGRES_CONN_ID!r}; add it with: "
-            f"airflow connections add {POSTGRES_CONN_ID} --conn-uri postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-        ) from None
-    with closing(raw) as conn:
+    with closing(_opened()) as conn:
         conn.autocommit = True  # transactions are opened where they belong
         conn.prepare_threshold = None  # a prepared plan of one tenant can be a hundred times slower for another
         conn.execute("SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
                      (statement_timeout, lock_timeout))  # fmt: skip
         check_schema(conn)
         yield conn
+
+
+def knowledge_dsn() -> str:
+    """The knowledge database as a libpq connection string, whatever its schema; with its password, so not for logs."""
+    from psycopg.conninfo import make_conninfo
+
+    with closing(_opened()) as conn:
+        return make_conninfo("", **conn.info.get_parameters(), password=conn.info.password or None)
+
+
+def _opened() -> psycopg.Connection:
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        # psycopg 3, which the hook takes when it is installed, as it is by requirements.txt
+        return cast("psycopg.Connection", PostgresHook(POSTGRES_CONN_ID).get_conn())
+    except AirflowNotFoundException:
+        raise ConnectionMissingError(
+            f"there is no Airflow connection {POSTGRES_CONN_ID!r}; add it with: "
+            f"airflow connections add {POSTGRES_CONN_ID} --conn-uri postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        ) from None
 
 
 def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[EmbedPolicy, str | None]:
