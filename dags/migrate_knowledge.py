@@ -16,7 +16,7 @@ Any task may be killed, cleared and run again, and two runs at once do the work 
 
 **Triage notes.** Each red task has the way on in its last line.
 - *"needs a folder"*: set `GLEANER_BACKUP_DIR` on the workers, to a folder that all of them share, or give `backup_dir`.
-- *BackupError*: no `pg_dump` as new as the server, no right to make a scratch database, no space. Nothing was changed.
+- *BackupError*: no `pg_dump` as new as the server, not the owner of the tables, no space. Nothing was changed.
 - *PreflightError*: do what it says for each line, then clear `preflight`.
 - *"has been in use for two minutes"*: end the transaction that is named, or wait for it; clear `migrate`.
 - *"was changed after it had been applied"*: an installed file was edited; restore it from the release.

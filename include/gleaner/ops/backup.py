@@ -27,7 +27,7 @@ from include.gleaner.ops.manifest import SUFFIX, Manifest, backups, origin_of, w
 from include.gleaner.ops.restore import load_and_compare
 from include.gleaner.ops.row_hashes import TableHash, hash_tables
 from include.gleaner.ops.runner import only_runner, scalar
-from include.gleaner.ops.scratch import scratch_database
+from include.gleaner.ops.scratch import scratch_transaction
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _check(conn: psycopg.Connection, dsn: str, tools: ClientTools, dump: Path, m
     for table in manifest.tables:
         if f" TABLE DATA gleaner {table} " not in listed:
             raise BackupError(f"the backup does not list the rows of {table}")
-    with scratch_database(conn, dsn) as scratch, scratch.transaction(force_rollback=True):
+    with scratch_transaction(conn, dsn) as scratch:
         load_and_compare(scratch, tools, dump, manifest)
 
 

@@ -1,17 +1,18 @@
-"""A database of one's own for a moment, to try a backup on.
+"""A place to try a backup in, where nothing is ever committed.
 
-It lies beside the knowledge database, unless GLEANER_SCRATCH_DSN names another one, where the user may not make
-databases or not put pgvector into them. Nothing is ever committed there. What a killed trial left behind, the next one
-drops.
+A scratch database beside the knowledge database, or the one that GLEANER_SCRATCH_DSN names. Where the user may not
+make databases, or not put pgvector into them, the knowledge database itself: its schema is set aside in a transaction
+that is taken back, which nobody else notices. What a killed trial left behind, the next one drops.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 from psycopg import sql
@@ -20,48 +21,63 @@ from psycopg.conninfo import make_conninfo
 from include.gleaner.errors import BackupError
 from include.gleaner.sql import queries
 
+log = logging.getLogger(__name__)
+
 VARIABLE = "GLEANER_SCRATCH_DSN"
 
 
 @contextmanager
-def scratch_database(conn: psycopg.Connection, dsn: str) -> Iterator[psycopg.Connection]:
-    """A connection to an empty database, gone at the end. `conn` is one to the database of `dsn`, in no transaction.
+def scratch_transaction(conn: psycopg.Connection, dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection in a transaction that is taken back, with no schema `gleaner` in sight.
 
-    Raises BackupError when none can be made.
+    `conn` is one to the database of `dsn`, in no transaction. Raises BackupError when the named database is of no use.
     """
-    named = os.environ.get(VARIABLE, "")
-    if named:
-        with _connect(named) as scratch:
-            row = scratch.execute(queries("backup")["schema_exists"], {"schema_name": "gleaner"}).fetchone()
-            if row is None or row[0]:
+    with ExitStack() as cleanup:
+        if named := os.environ.get(VARIABLE, ""):
+            scratch = cleanup.enter_context(_connect(named))
+            if _yes(scratch, "schema_exists", {"schema_name": "gleaner"}):
                 raise BackupError(f"the database of {VARIABLE} has a schema gleaner; give an empty one")
-            yield scratch
-        return
+        else:
+            scratch = cleanup.enter_context(_connect(cleanup.enter_context(_scratch_database(conn, dsn)) or dsn))
+        cleanup.enter_context(scratch.transaction(force_rollback=True))
+        if _yes(scratch, "schema_exists", {"schema_name": "gleaner"}):
+            log.info("the backup is tried beside the tables themselves, for want of a right to make a scratch database")
+            scratch.execute(queries("backup")["set_aside"])
+        yield scratch
+
+
+@contextmanager
+def _scratch_database(conn: psycopg.Connection, dsn: str) -> Iterator[str | None]:
+    """Its connection string, or None where it cannot be made or cannot have pgvector; gone at the end."""
     _drop_abandoned(conn)
     name = f"{_prefix(conn)}{secrets.token_hex(4)}"
     conn.execute(queries("backup")["try_scratch"], {"name": name})
+    made = False
     try:
-        try:
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
             _run(conn, "create_scratch", name)
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse) as error:
-            raise BackupError(
-                f"no scratch database can be made to try the backup on ({error.diag.message_primary}); "
-                f"grant CREATEDB, or name an empty database with pgvector in {VARIABLE}"
-            ) from None
-        with _connect(make_conninfo(dsn, dbname=name)) as scratch:
-            yield scratch
+            made = True
+        scratch_dsn = make_conninfo(dsn, dbname=name)
+        yield scratch_dsn if made and _may_have_pgvector(scratch_dsn) else None
     finally:
         if not conn.closed:
-            _run(conn, "drop_scratch", name)
+            if made:
+                _run(conn, "drop_scratch", name)
             conn.execute(queries("backup")["release_scratch"], {"name": name})
+
+
+def _may_have_pgvector(dsn: str) -> bool:
+    with _connect(dsn) as scratch:
+        has_it = scratch.execute(queries("backup")["extension"]).fetchone() is not None
+        row = scratch.execute(queries("preflight")["may_create_extension"]).fetchone()
+        return has_it or (row is not None and bool(row[0]))
 
 
 def _drop_abandoned(conn: psycopg.Connection) -> None:
     """Those whose maker has died: it would hold the lock of their name."""
     names = conn.execute(queries("backup")["scratch_databases"], {"pattern": f"{_prefix(conn)}%"}).fetchall()
     for (name,) in names:
-        row = conn.execute(queries("backup")["try_scratch"], {"name": name}).fetchone()
-        if row is not None and row[0]:
+        if _yes(conn, "try_scratch", {"name": name}):
             with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
                 _run(conn, "drop_scratch", name)
             conn.execute(queries("backup")["release_scratch"], {"name": name})
@@ -72,14 +88,21 @@ def _prefix(conn: psycopg.Connection) -> str:
     return str(row[0]) if row else ""
 
 
+def _yes(conn: psycopg.Connection, query: str, values: dict[str, str]) -> bool:
+    row = conn.execute(queries("backup")[query], values).fetchone()
+    return row is not None and bool(row[0])
+
+
 def _run(conn: psycopg.Connection, query: str, name: str) -> None:
     conn.execute(sql.SQL(queries("backup")[query]).format(name=sql.Identifier(name)))
 
 
 def _connect(dsn: str) -> psycopg.Connection:
     try:
-        return psycopg.connect(
+        conn = psycopg.connect(
             dsn, autocommit=True, prepare_threshold=None, client_encoding="utf8", application_name="gleaner trial"
         )
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise BackupError(f"the scratch database cannot be reached ({type(error).__name__})") from None
+    conn.execute(queries("migrate")["no_timeouts"])
+    return conn
