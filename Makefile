@@ -1,5 +1,6 @@
 # `make run` and `make test` set up what they need by themselves. `make help` lists everything.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
@@ -39,8 +40,10 @@ types: setup-dev
 	@$(VENV) -m mypy
 
 test: setup-dev lint types  ## lint, types, and all tests that need no system packages
-	@echo "== tests"
-	@$(VENV) -m pytest
+	@echo "== tests, in $(JOBS) processes"
+	@$(VENV) -m pytest -n $(JOBS) --dist loadfile tests/quality tests/integration tests/unit tests/dags
+	@echo "== tests of whole runs, in Airflow"
+	@$(VENV) -m pytest tests/acceptance
 
 test-cluster:  ## Celery with three workers, killed and cut off; installs redis-server with apt if need be (root)
 	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --cluster

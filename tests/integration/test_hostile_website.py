@@ -88,6 +88,8 @@ def test_nothing_but_the_cases_and_their_families_is_in_the_table(crawled: Crawl
 
 def test_each_address_was_asked_for_once_or_as_often_as_it_failed(crawled: Crawled) -> None:
     more = {path: count for path, count in crawled.site.requests.items() if count > 3}
+    # Silence on a connection that had been open before says nothing: each of the three is asked again on a new one.
+    assert more.pop("/silence", 4) <= 6
     assert more == {}
     twice = {path for path, count in crawled.site.requests.items() if count > 1}
     assert "/304" in twice  # once more without conditions
