@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-compose bench
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-compose bench sbom audit release
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -69,3 +69,14 @@ test-compose:  ## docker-compose.yaml on a real engine; installs Docker with apt
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 	@$(VENV) -m benchmarks.run
+
+sbom: setup-dev  ## the software bill of materials of what runs in production, as CycloneDX: dist/gleaner.cdx.json
+	@mkdir -p dist && $(VENV) -m tools.sbom dist/gleaner.cdx.json && echo dist/gleaner.cdx.json
+
+audit: setup-dev  ## known vulnerabilities of the pinned packages; exit code 2 when the advisory service does not answer
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install -q \
+		--disable-pip-version-check --no-deps --only-binary :all: -r requirements-audit.txt; }
+	@$(VENV) -m tools.audit
+
+release: setup-dev  ## source archive, bill of materials and checksums of this commit in dist/, if it is ready
+	@$(VENV) -m tools.release

@@ -89,6 +89,6 @@ def test_the_repository_names_no_machine() -> None:
     for path in ROOT.rglob("*"):
         inside = path.relative_to(ROOT)
         if path.suffix in {".py", ".md", ".sql", ".txt", ".in", ".toml", ".html"} and inside.parts[0] not in {
-            ".venv", ".venv-peers", ".gleaner", "tests",
+            ".venv", ".venv-peers", ".venv-audit", ".gleaner", "dist", "tests",
         }:  # fmt: skip
             assert not wrong.search(path.read_text("utf-8")), inside
