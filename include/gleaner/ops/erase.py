@@ -46,15 +46,18 @@ def erase_tenant(conn: psycopg.Connection, tenant_id: str, *, seconds: float = f
     deadline, rows = time.monotonic() + seconds, 0
     tables = _tables(conn)
     for _ in range(ROUNDS):
+        before = rows
         try:
             for table, may_delete in tables:
                 while may_delete and (removed := _run(conn, "delete_some", table, tenant_id)):
                     rows += removed
                     if time.monotonic() > deadline:
                         return Erased(done=False, rows=rows)
-            break
         except (psycopg.errors.ForeignKeyViolation, psycopg.errors.DeadlockDetected) as error:
             log.info("erasing %s: tried again, %s", tenant_id, type(error).__name__)  # a task wrote meanwhile
+            continue
+        if rows == before:
+            break  # a whole round found nothing: also of what triggers write while others are removed
     else:
         return Erased(done=False, rows=rows)
     conn.execute(queries("endpoint")["forget_tenant"], {"tenant_id": tenant_id})
