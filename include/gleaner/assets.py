@@ -8,12 +8,14 @@ announces nothing, and tenants need not be known when the DAG is parsed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from airflow.sdk import Asset, AssetAlias
 
 TENANT_KNOWLEDGE = Asset(name="tenant_knowledge", uri="gleaner://tenant_knowledge")
 ANNOUNCED = AssetAlias("tenant_knowledge_announced")
+TABLE: Final = "gleaner.tenant_knowledge"
 
 
 def knowledge_of(tenant: str) -> Asset:
@@ -22,8 +24,12 @@ def knowledge_of(tenant: str) -> Asset:
 
 
 def announce(events: Any, tenant: str, report: Mapping[str, Any]) -> None:
-    """Tell those who wait that the tenant's knowledge is up to date; `events` are the task's `outlet_events`."""
+    """Tell those who wait that the tenant's knowledge is up to date; `events` are the task's `outlet_events`.
+
+    The extra says from which website (`source`) into which table how many rows went (`work`), and when.
+    """
     if "dry_run" in report:
         return
+    at = datetime.now(UTC).isoformat(timespec="seconds")
     for asset in (TENANT_KNOWLEDGE, knowledge_of(tenant)):
-        events[ANNOUNCED].add(asset, extra={"tenant": tenant, **report})
+        events[ANNOUNCED].add(asset, extra={"tenant": tenant, "table": TABLE, "at": at, **report})

@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/knowledge.md",
     "docs/orchestration.md",
     "docs/pages.md",
+    "docs/watch.md",
     "include/gleaner/process/block_model.md",
 ]
 
