@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-compose bench sbom audit release
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-watch test-compose bench sbom audit release
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -58,6 +58,13 @@ test-browser:  ## the web UI in a real Chromium, which is installed with apt if 
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-core > /dev/null; }
 	@echo "== tests in a browser"
 	@$(VENV) -m pytest tests/browser
+
+test-watch:  ## the alerts in a real Prometheus, which is installed with apt if it is not there (needs root)
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev
+	@command -v prometheus > /dev/null || { echo "== installing prometheus"; apt-get update -qq \
+		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus > /dev/null; }
+	@echo "== tests with Prometheus"
+	@$(VENV) -m pytest tests/watch
 
 test-compose:  ## docker-compose.yaml on a real engine; installs Docker with apt if need be (root), image registries are not needed
 	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --compose

@@ -189,6 +189,11 @@ def test_who_waits_for_a_tenant_is_told_of_its_runs_but_not_of_dry_ones(gleaner:
     run = gleaner.ingest(conf(gleaner, "announced", max_pages=3))
     assert run.state == "success"
     (event,) = gleaner.api.asset_events("tenant_knowledge/announced")
+    extra = event["extra"]
+    assert (extra["source"], extra["table"]) == (gleaner.stack.website_url, "gleaner.tenant_knowledge")
+    assert abs(datetime.fromisoformat(extra["at"]) - datetime.now(UTC)) < timedelta(minutes=10)
+    ((rows,),) = gleaner.rows("SELECT count(*) FROM gleaner.tenant_knowledge WHERE tenant_id = 'announced'")
+    assert (extra["work"]["created"], extra["work"]["updated"], extra["work"]["deleted"]) == (rows, 0, 0)
     assert event["uri"] == "gleaner://tenant_knowledge/announced"
     assert run.report is not None
     assert (event["extra"]["tenant"], event["extra"]["work"]) == ("announced", run.report["work"])

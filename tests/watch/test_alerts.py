@@ -51,7 +51,7 @@ class Operator:
 
     def ingest(self) -> None:
         run_id = self.api.trigger(DAG, {"tenant": TENANT, "url": self.stack.website_url, "delay_seconds": 0})
-        wait(lambda: self.api.dag_run(DAG, run_id)["state"] == "success", "the run", 180)
+        wait(lambda: self.api.dag_run(DAG, run_id)["state"] == "success", "the run", 300)
 
     def look_over(self) -> None:
         with suppress(KnowledgeDamagedError):
