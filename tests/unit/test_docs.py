@@ -25,6 +25,7 @@ DOCUMENTS = [
     "docs/capacity.md",
     "docs/crawl.md",
     "docs/deploy.md",
+    "docs/drop-in.md",
     "docs/knowledge.md",
     "docs/orchestration.md",
     "docs/pages.md",
