@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -214,6 +215,21 @@ def test_what_does_not_come_out_as_it_went_in_is_no_backup(
         back_up(filled, folder)
     assert list(folder.iterdir()) == []
     assert databases(conn) == before
+
+
+def test_a_disk_that_is_full_ends_it_and_leaves_nothing(
+    filled: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = archive.write_dump
+
+    class Full:
+        def write(self, piece: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(backup, "write_dump", lambda tools, dsn, snapshot, file: real(tools, dsn, snapshot, Full()))  # type: ignore[arg-type]
+    with pytest.raises(BackupError, match=r"cannot be written \(No space left on device\); free some space"):
+        back_up(filled, folder)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_row_changes_the_hash_of_its_table_alone(filled: str, conn: psycopg.Connection) -> None:

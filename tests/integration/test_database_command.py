@@ -105,6 +105,28 @@ def test_a_backup_is_made_first_where_that_is_asked_for(command: Command, behind
     assert command("migrate", "--no-backup", "--to", str(migrations()[-1].version))[1] == "nothing to do\n"
 
 
+def test_content_is_lost_only_with_a_backup_of_it(command: Command, behind: psycopg.Connection) -> None:
+    assert command("migrate", "--no-backup")[0] == 0
+    behind.execute(
+        "INSERT INTO gleaner.website_source (tenant_id, source_id, root_url) VALUES ('acme', gen_random_uuid(), 'x')"
+    )
+    behind.execute(
+        "INSERT INTO gleaner.website_page (tenant_id, page_id, source_id, url, depth, found_job, note)"
+        " SELECT tenant_id, gen_random_uuid(), source_id, 'x', 1, 1, 'mine' FROM gleaner.website_source"
+    )
+    code, _, err = command("rollback")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "the values of website_page.note" in err
+    code, _, err = command("rollback", "--lose-data")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "backup: none of this database" in err
+    path = told(command, "backup")["path"]
+    assert told(command, "rollback", "--lose-data") == {"removed": [COLUMN.label]}
+    assert command("restore", path, "--replace")[0] == 0
+    assert behind.execute("SELECT note FROM gleaner.website_page").fetchall() == [("mine",)]
+    assert told(command, "rollback", "--lose-data", "--no-backup") == {"removed": [COLUMN.label]}
+
+
 def test_a_fresh_backup_is_of_this_database_with_this_schema_and_of_today(
     command: Command, behind: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

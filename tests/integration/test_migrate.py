@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,26 +117,3 @@ def test_workers_of_the_old_version_go_on_while_an_upgrade_rolls_through(knowled
         conn.execute("DELETE FROM gleaner.schema_migration WHERE version = 1")
         with pytest.raises(SchemaError, match="0001_initial"):
             check_schema(conn)
-
-
-def test_the_command_line(empty_dsn: str) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "include.gleaner.ops.migrate", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            env={**os.environ, "GLEANER_DSN": empty_dsn},
-        )
-
-    up = run("up", "--dsn", empty_dsn)
-    assert up.returncode == 0, up.stderr
-    assert "0001_initial" in up.stdout
-    status = run("status", "--dsn", empty_dsn)
-    assert status.returncode == 0
-    assert "current" in status.stdout
-    bad = run("status", "--dsn", "host=127.0.0.1 port=1 password=hunter2 user=x")
-    assert bad.returncode != 0
-    assert "hunter2" not in bad.stderr + bad.stdout
-    assert "Traceback" not in bad.stderr

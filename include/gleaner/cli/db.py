@@ -58,11 +58,17 @@ def migrate(
 def rollback(
     to: To = None,
     lose_data: Annotated[bool, typer.Option("--lose-data", help="Even where content goes with it.")] = False,
+    folder: Folder = None,
+    no_backup: NoBackup = False,
     as_json: Json = False,
 ) -> None:
     """Take back the newest migration, or all above a version; stops before anything with content is removed."""
+    from include.gleaner.ops.preflight import Preflight, fresh_backup
     from include.gleaner.ops.rollback import rollback as take_back
 
+    if lose_data:
+        with connect.database() as conn, connect.explained():
+            Preflight(checks=(fresh_backup(conn, folder, no_backup=no_backup),)).refuse()
     with connect.explained():
         undone = take_back(connect.dsn(), to, lose_data=lose_data)
     show_db.steps("removed", undone, None, as_json=as_json)

@@ -7,9 +7,6 @@ One that is made of steps (`migrations.py`) is gone on with: what was built half
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -181,27 +178,3 @@ def explained(label: str) -> Iterator[None]:
         raise SchemaError(
             f"{label} failed: {said}; what is finished stays, nothing is half done: mend it, then run again: {COMMAND}"
         ) from None
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line of earlier versions, for a database without anything to lose; see `gleaner db` for all of it."""
-    parser = argparse.ArgumentParser(prog="python -m include.gleaner.ops.migrate", description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=["up", "status"], nargs="?", default="up")
-    parser.add_argument("--dsn", default=os.environ.get("GLEANER_DSN", ""), help="default: $GLEANER_DSN or libpq's own")
-    options = parser.parse_args(arguments)
-    write = sys.stdout.write
-    try:
-        if options.action == "up":
-            write("".join(f"applied {name}\n" for name in migrate(options.dsn)) or "nothing to do\n")
-        else:
-            with psycopg.connect(options.dsn, autocommit=True) as conn:
-                check_schema(conn)
-            write("the schema is current\n")
-    except (SchemaError, psycopg.OperationalError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -162,9 +162,13 @@ def _server_disk(conn: psycopg.Connection) -> Check:
 
 
 def _backup(conn: psycopg.Connection, folder: Path | None, *, no_backup: bool) -> Check:
-    """Fresh is: of this database with just this schema, checked, and not older than a day."""
     if not schema_status(conn).missing:
         return Check(name="backup", ok=True, found="not needed: there is nothing to apply")
+    return fresh_backup(conn, folder, no_backup=no_backup)
+
+
+def fresh_backup(conn: psycopg.Connection, folder: Path | None, *, no_backup: bool) -> Check:
+    """Whether there is a way back. Fresh is: of this database with this schema, checked, and not older than a day."""
     if not has_knowledge(conn):
         return Check(name="backup", ok=True, found="not needed: there is no knowledge yet")
     if no_backup:

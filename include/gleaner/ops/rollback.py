@@ -89,7 +89,7 @@ def _refuse_loss(conn: psycopg.Connection, path: Sequence[Migration]) -> None:
     if lost := _content(conn, _what_goes(conn, [migration.down for migration in path])):
         raise DataLossError(
             f"the way back from {', '.join(migration.label for migration in path)} would lose {', '.join(lost)}; "
-            f"nothing was changed. To lose it all the same, make a backup and run: {COMMAND} --lose-data"
+            f"nothing was changed. To lose it all the same, make a backup, and give --lose-data"
         )
 
 
