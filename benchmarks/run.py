@@ -3,7 +3,7 @@
 python -m benchmarks.run [NAME ...]
 
 Names: start, sample, pages, stages, model, speed, pace, memory, search, costs, volume, peers, queue, fanout,
-cluster. Without: all but costs, and cluster only where there is redis-server.
+cluster, metrics. Without: all but costs, and cluster only where there is redis-server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import crawl, orchestration, search, side_by_side, stages
+from benchmarks import crawl, orchestration, search, side_by_side, stages, watch
 from benchmarks.cpu import cpu_below, cpu_of
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
@@ -63,6 +63,7 @@ def main(names: list[str]) -> int:
         "queue": orchestration.queue,
         "fanout": orchestration.fanout,
         "cluster": orchestration.cluster,
+        "metrics": watch.metrics,
     }
     unknown = sorted(set(names) - set(known))
     if unknown:

@@ -88,6 +88,21 @@ class LimitsContract:
     def address(self) -> str:
         raise NotImplementedError
 
+    def test_how_breakers_stand_is_told_without_a_change(self, address: str) -> None:
+        with opened(address) as store:
+            assert store.breakers() == {}
+            holder = gate(store)
+            assert holder.admit(1).closed_for == 0
+            assert store.breakers() == {ENDPOINT: "closed"}
+            while holder.failed() == 0:
+                pass
+            assert store.breakers() == {ENDPOINT: "open"}
+            store.change(ENDPOINT, lambda state, now: setattr(state.breaker, "open_until", now - 1))
+            assert store.breakers() == {ENDPOINT: "half-open"}
+            assert holder.admit(1).closed_for == 0  # the probe was not taken by those who only looked
+            holder.succeeded()
+            assert store.breakers() == {ENDPOINT: "closed"}
+
     def test_processes_together_are_given_what_the_limit_of_requests_gives(self, address: str) -> None:
         found = told([start(address, "ask", "acme", "1", "4") for _ in range(4)])
         seconds = max(each["last"] for each in found) - min(each["first"] for each in found)
