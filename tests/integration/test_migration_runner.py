@@ -152,13 +152,15 @@ def test_a_table_in_use_is_waited_for_without_holding_up_others(
         reader.execute("SELECT count(*) FROM gleaner.website_page")
         migrating = pool.submit(migrate, knowledge_dsn)
         longest = 0.0
-        while len(tries) < 3:
-            began = time.monotonic()
-            conn.execute("SELECT count(*) FROM gleaner.website_page")  # queues up behind the runner, if it waits
-            longest = max(longest, time.monotonic() - began)
-            time.sleep(0.02)
-        assert not migrating.done()
-        reader.rollback()
+        try:
+            while len(tries) < 3:
+                began = time.monotonic()
+                conn.execute("SELECT count(*) FROM gleaner.website_page")  # queues up behind the runner, if it waits
+                longest = max(longest, time.monotonic() - began)
+                time.sleep(0.02)
+            assert not migrating.done()
+        finally:
+            reader.rollback()
         assert migrating.result(20) == [COLUMN.label]
     assert longest < 2.5  # a try takes a second; without its limit this would be the transaction's whole length
 
@@ -205,6 +207,21 @@ def test_killed_in_the_middle_of_a_transaction(
     assert migrate(knowledge_dsn) == [SLOW.label]
     assert time.monotonic() - began < 20  # the dead one's minute is not waited for
     assert conn.execute("SELECT to_regclass('gleaner.slow') IS NOT NULL").fetchone() == (True,)
+
+
+def test_a_migration_and_its_record_are_one_transaction(
+    conn: psycopg.Connection, knowledge_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(monkeypatch, COLUMN)
+
+    def die(*values: object) -> None:
+        raise psycopg.OperationalError("the server went away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_record", die)
+        with pytest.raises(SchemaError, match="9001_page_note failed: the connection was lost"):
+            migrate(knowledge_dsn)
+    assert migrate(knowledge_dsn) == [COLUMN.label]  # which a column from before would forbid
 
 
 def test_what_postgres_refuses_is_one_line_with_the_way_on(
