@@ -29,7 +29,7 @@ from airflow.sdk import Param, dag, task
 
 from include.gleaner import pipeline, pools
 from include.gleaner.assets import ANNOUNCED, announce
-from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
+from include.gleaner.defaults import BATCH_NAME, DAG_ARGS, FIRST
 from include.gleaner.params import INGEST_FORM
 
 
@@ -42,7 +42,7 @@ from include.gleaner.params import INGEST_FORM
     dagrun_timeout=timedelta(hours=12),
     tags=["gleaner", "ingest"],
     params={name: Param(**field) for name, field in INGEST_FORM.items()},
-    default_args=DEFAULT_ARGS,
+    **DAG_ARGS,
 )
 def ingest_website():
     @task(pool=pools.CRAWL.name, show_return_value_in_logs=False)

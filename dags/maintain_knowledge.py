@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import dag, task
 
 from include.gleaner import pipeline, pools
-from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
+from include.gleaner.defaults import BATCH_NAME, DAG_ARGS, FIRST
 
 
 @dag(
@@ -39,7 +39,7 @@ from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
     tags=["gleaner", "maintenance"],
-    default_args=DEFAULT_ARGS,
+    **DAG_ARGS,
 )
 def maintain_knowledge():
     @task(**FIRST, show_return_value_in_logs=False)

@@ -28,7 +28,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
 
 from include.gleaner import pipeline, pools
-from include.gleaner.defaults import BATCH_NAME, DEFAULT_ARGS, FIRST
+from include.gleaner.defaults import BATCH_NAME, DAG_ARGS, FIRST
 from include.gleaner.params import REBUILD_FORM
 
 
@@ -43,7 +43,7 @@ from include.gleaner.params import REBUILD_FORM
     dagrun_timeout=timedelta(hours=12),
     tags=["gleaner", "rebuild"],
     params={name: Param(**field) for name, field in REBUILD_FORM.items()},
-    default_args=DEFAULT_ARGS,
+    **DAG_ARGS,
 )
 def rebuild_knowledge():
     @task(**FIRST, show_return_value_in_logs=False)

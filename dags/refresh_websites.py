@@ -24,7 +24,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import dag, task
 
 from include.gleaner import pipeline
-from include.gleaner.defaults import DEFAULT_ARGS, FIRST
+from include.gleaner.defaults import DAG_ARGS, FIRST
 
 
 @dag(
@@ -37,7 +37,7 @@ from include.gleaner.defaults import DEFAULT_ARGS, FIRST
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
     tags=["gleaner", "refresh"],
-    default_args=DEFAULT_ARGS,
+    **DAG_ARGS,
 )
 def refresh_websites():
     @task(**FIRST, show_return_value_in_logs=False)

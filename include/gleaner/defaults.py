@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+from include.gleaner.lateness import deadline
 from include.gleaner.retry_policy import RETRY_POLICY
 
 BATCH_NAME: Final = "{{ task.op_kwargs['batch']['label'] }}"  # of a mapped task, in the UI
@@ -21,3 +22,5 @@ DEFAULT_ARGS: Final[dict[str, Any]] = {
     "retry_policy": RETRY_POLICY,
     "execution_timeout": timedelta(hours=1),  # longer than any statement timeout and the crawl's time budget
 }
+
+DAG_ARGS: Final[dict[str, Any]] = {"default_args": DEFAULT_ARGS, "deadline": deadline()}

@@ -6,7 +6,7 @@ Ids are derived, never drawn: the same tenant, source and URL give the same ids 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,6 +119,14 @@ class TokenLimit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextGroup:
+    """Texts that are to be embedded; may be empty."""
+
+    texts: Sequence[str]
+    token_counts: Sequence[int] | None = None  # by the model's tokenizer, one for each text
+
+
+@dataclass(frozen=True, kw_only=True)
 class Patience:
     """What it took to get an answer of the endpoint."""
 
@@ -145,6 +153,7 @@ class EmbeddedBatch:
     tokens: int  # as billed by the endpoint; counted by the model's tokenizer when local
     refused: Mapping[int, str] = field(default_factory=dict)  # position -> the server's reason
     patience: Patience = Patience()  # since the answer before
+    seconds: float = 0.0  # from the request to its answer; 0 when there was none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
@@ -171,7 +172,7 @@ def test_any_website_for_any_tenant(folder: Path) -> None:
 
 
 def test_up_stays_up_until_it_is_told_to_end(folder: Path) -> None:
-    up = Run(folder, "up")
+    up = Run(folder, "up", GLEANER_LATE_AFTER_MINUTES="0.01")
     up.wait_for("Ctrl-C ends all of it")
     urls = re.findall(r"http://127\.0\.0\.1:\d+", up.output)
     for url, sign in zip(urls, ("Airflow", "Brook"), strict=True):
@@ -180,9 +181,33 @@ def test_up_stays_up_until_it_is_told_to_end(folder: Path) -> None:
     assert password is not None
     token = requests.post(f"{urls[0]}/auth/token", json={"username": "admin", "password": password[1]}, timeout=10)
     assert token.status_code == 201
+    wait_for_a_late_run(folder, urls[0], token.json()["access_token"])
     assert up.process.poll() is None
     up.process.send_signal(signal.SIGINT)
     assert up.end() == 130
+
+
+def wait_for_a_late_run(folder: Path, url: str, token: str) -> None:
+    """The upkeep goes on by itself; its first run takes longer than the half second after which it is late here."""
+    callback = (
+        "SELECT c.output FROM deadline d JOIN dag_run r ON r.id = d.dagrun_id JOIN callback c ON c.id = d.callback_id"
+        " WHERE r.dag_id = 'maintain_knowledge' AND d.missed AND c.state = 'success'"
+    )
+    password, port = ((folder / "postgres" / name).read_text("utf-8").strip() for name in ("password", "port"))
+    deadline = time.monotonic() + 60
+    with psycopg.connect(
+        host="127.0.0.1", port=port, user="gleaner", password=password, dbname="airflow", autocommit=True
+    ) as conn:
+        while not (rows := conn.execute(callback.encode()).fetchall()):
+            assert time.monotonic() < deadline, "no run was told to be late"
+            time.sleep(0.3)
+    assert re.match(r"maintain_knowledge: run scheduled__\S+ is late; it is \w+, queued at 20\d\d-", str(rows[0][0]))
+    logs = "".join(path.read_text("utf-8", "replace") for path in (folder / "airflow").rglob("*trigger*.log"))
+    assert "is late; it is" in logs
+    runs = requests.get(
+        f"{url}/api/v2/dags/maintain_knowledge/dagRuns", headers={"Authorization": f"Bearer {token}"}, timeout=10
+    ).json()
+    assert runs["total_entries"] == 1
 
 
 def test_two_runs_do_not_share_a_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from include.gleaner import pipeline
 from include.gleaner.errors import KnowledgeDamagedError
 from include.gleaner.pipeline import maintaining
+from include.gleaner.pipeline.connections import embedding
 from include.gleaner.shared import breaker
 from tests.integration.test_patience import NAMES, end_of_pause
 from tests.integration.test_pipeline import website
@@ -235,7 +237,30 @@ def test_what_must_be_true_is_looked_at(tenant: Tenant) -> None:
     }  # fmt: skip
     assert tenant.rows("SELECT text_hash FROM gleaner.pending_embedding") == [(b"new",)]
     tenant.conn.execute("DELETE FROM gleaner.tenant_knowledge WHERE full_text LIKE '%apples%'")
-    assert pipeline.look_over_knowledge()["disagreeing_fences"] >= 1
+    found = [
+        maintaining.look_over(tenant.conn, embedding()[0], turn=hour, of=24)["disagreeing_fences"] for hour in range(24)
+    ]
+    assert sum(found) == 2 == maintaining.look_over(tenant.conn, embedding()[0])["disagreeing_fences"]
+
+
+def test_each_hour_looks_at_other_pages_and_a_day_at_all() -> None:
+    ranges = [maintaining.pages_of(hour, 24) for hour in range(24)]
+    assert ranges[0]["first_page"].int == 0
+    assert ranges[-1]["last_page"].int == 2**128 - 1
+    for before, after in pairwise(ranges):
+        assert after["first_page"].int == before["last_page"].int + 1
+
+
+def test_what_is_known_of_paces_and_endpoints_goes_when_it_says_nothing_any_more(tenant: Tenant) -> None:
+    tenant.conn.execute(
+        "INSERT INTO gleaner.endpoint_state (endpoint, state, updated_at) VALUES"
+        " ('pace:acme/x/load', '', now() - interval '3 days'), ('pace:acme/y/load', '', now() - interval '1 day'),"
+        " ('api.openai.com:443/m', '', now() - interval '3 days'),"
+        " ('old.example:443/m', '', now() - interval '91 days')"
+    )
+    pipeline.look_over_knowledge()
+    left = tenant.rows("SELECT endpoint FROM gleaner.endpoint_state ORDER BY 1")
+    assert left == [("api.openai.com:443/m",), ("pace:acme/y/load",)]
 
 
 def test_without_its_constraint_the_table_is_told_to_be_damaged(tenant: Tenant) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import InvalidParamError, RunFailedError, UnknownParamError
-from include.gleaner.pipeline import rework
+from include.gleaner.models import NotContent
+from include.gleaner.pipeline import processing, rework
 from tests.integration.test_pipeline import article, website
 from tests.support.tenant import Tenant
 from tests.support.website import page
@@ -86,6 +87,56 @@ def test_the_same_day_again_writes_nothing(loaded: Tenant) -> None:
     assert report["not_rebuilt"] == 0
     assert rebuild(run_id="another run")["work"]["unchanged"] == 1
     assert loaded.physical() == before
+
+
+def without_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the rules had changed."""
+    verdict = NotContent(reason="empty")
+    monkeypatch.setattr(processing, "read_document", lambda page: verdict)
+
+
+def test_what_is_no_content_by_todays_rules_loses_its_chunks(loaded: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    apples = next(url for url, _ in loaded.knowledge() if url == "/apples")
+    without_content(monkeypatch)
+    report = rebuild()
+    assert (report["work"]["no_content"], report["retired"]) == (1, {"retired": 1, "held_back": 0})
+    assert apples not in {url for url, _ in loaded.knowledge()}
+    assert len(loaded.knowledge()) == 2
+    assert loaded.states()["/apples"] == "skipped"
+    fences = loaded.rows(
+        "SELECT g.chunk_count, g.generation > p.generation FROM gleaner.knowledge_generation g"
+        " JOIN gleaner.website_page p ON p.page_id = g.source_id WHERE p.url LIKE '%%/apples'"
+    )
+    assert fences == [(0, True)]  # a slower task does not bring them back
+    monkeypatch.undo()
+
+
+def test_newer_content_stays_when_the_old_one_was_none(loaded: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = (DAY, DAY + timedelta(days=1))
+    (batch,) = pipeline.find_pages_of_interval({}, "day", interval)
+    with monkeypatch.context() as rules:
+        without_content(rules)
+        pipeline.reprocess_pages({}, interval, batch, 1)
+    loaded.site.routes["/apples"] = page(
+        "Apples are red since today, and everybody should know what that says about them."
+    )
+    loaded.run()
+    report = pipeline.report_rebuild({}, "day", interval)
+    assert report["retired"] == {"retired": 0, "held_back": 0}
+    assert "red since today" in dict(loaded.knowledge())["/apples"]
+
+
+def test_rules_that_find_nearly_everything_empty_delete_nothing(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"fruit{number}" for number in range(8)]
+    tenant.site.routes = website(*names)
+    tenant.run()
+    fetched_on(tenant, DAY, *(f"/{name}" for name in names))
+    before = tenant.knowledge()
+    without_content(monkeypatch)
+    assert rebuild()["retired"] == {"retired": 0, "held_back": 8}
+    assert tenant.knowledge() == before
 
 
 def test_an_empty_day_has_nothing_to_do(loaded: Tenant) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from include.gleaner.config import ORIGINAL_MODEL, EmbedPolicy
 from include.gleaner.embed.gate import Gate
 from include.gleaner.errors import SetupError
-from include.gleaner.models import EmbeddedBatch, TokenLimit
+from include.gleaner.models import EmbeddedBatch, TextGroup, TokenLimit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,14 @@ class Embedder(Protocol):
 
         Raises EmbeddingRefusedError, EmbeddingQuotaError, EmbeddingPausedError or EmbeddingUnavailableError; SetupError
         when the local model is not installed.
+        """
+
+    def embed_groups(self, groups: Iterable[TextGroup]) -> Generator[EmbeddedBatch, None, None]:
+        """Like `embed` for group after group; positions count on from one group to the next.
+
+        A group is taken when there is room for its requests, in the caller's thread: so few are held at once, and the
+        endpoint works while the caller prepares the next and stores the last. A group without texts is answered by an
+        empty batch, so that the caller gets a turn.
         """
 
     def embed_query(self, text: str) -> NDArray[np.float32]:

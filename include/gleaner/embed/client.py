@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from include.gleaner.config import EmbedPolicy
-from include.gleaner.embed.batching import pack
-from include.gleaner.embed.dispatch import Dispatch, no_vectors
+from include.gleaner.embed.dispatch import Dispatch
 from include.gleaner.embed.gate import Gate, OpenGate
+from include.gleaner.embed.intake import Intake
 from include.gleaner.embed.pacing import Pacing
 from include.gleaner.embed.transport import Transport
 from include.gleaner.errors import EmbeddingRefusedError, EmbeddingUnavailableError
-from include.gleaner.models import EmbeddedBatch
-from include.gleaner.text import strip_binary
+from include.gleaner.models import EmbeddedBatch, TextGroup
 
 
 class EndpointEmbedder:
@@ -60,20 +59,19 @@ class EndpointEmbedder:
         Inputs that the endpoint refuses come in `refused`, the others of their request are kept. On an error, what is
         under way is still waited for and handed out, because it is paid for; then the error is raised.
         """
-        clean = [strip_binary(text)[0] for text in texts]
-        plan = pack(clean, token_counts, self._policy)
-        if plan.refused:
-            yield no_vectors(self._policy, plan.refused)
-        if plan.requests:
-            pacing = Pacing(
-                concurrency=self._policy.concurrency,
-                backoff_seconds=self._backoff_seconds,
-                jitter=random.random,
-            )
-            with Transport(self._policy, self._key) as transport:
-                yield from Dispatch(
-                    self._policy, self._host, transport, pacing, clean, plan.requests, self._gate
-                ).answers()
+        if texts:
+            yield from self.embed_groups([TextGroup(texts=texts, token_counts=token_counts)])
+
+    def embed_groups(self, groups: Iterable[TextGroup]) -> Generator[EmbeddedBatch, None, None]:
+        """Like `embed`; so many groups are taken as there may be requests under way, and not yet stored."""
+        pacing = Pacing(
+            concurrency=self._policy.concurrency,
+            backoff_seconds=self._backoff_seconds,
+            jitter=random.random,
+        )
+        with Transport(self._policy, self._key) as transport:
+            intake = Intake(groups, self._policy)
+            yield from Dispatch(self._policy, self._host, transport, pacing, intake, self._gate).answers()
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector to search with. EmbeddingRefusedError when the endpoint refuses the text."""

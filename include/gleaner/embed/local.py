@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from include.gleaner.config import LOCAL_DIMENSIONS, LOCAL_MODEL, EmbedPolicy
 from include.gleaner.embed.artifacts import cached
+from include.gleaner.embed.intake import group_by_group
 from include.gleaner.embed.local_graph import BUILDER_VERSION, build_graph
 from include.gleaner.embed.tokenizer import Tokenizer, build_vocabulary
 from include.gleaner.embed.weights import WEIGHTS_SHA256, Floats, Weights, unpack, weights_path
 from include.gleaner.errors import SetupError
-from include.gleaner.models import EmbeddedBatch, TokenLimit
+from include.gleaner.models import EmbeddedBatch, TextGroup, TokenLimit
 from include.gleaner.text import strip_binary
 
 MODEL: Final = LOCAL_MODEL
@@ -132,6 +133,10 @@ class LocalEmbedder:
                 )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def embed_groups(self, groups: Iterable[TextGroup]) -> Generator[EmbeddedBatch, None, None]:
+        """One group after the other: there is no endpoint that could work meanwhile."""
+        return group_by_group(self.embed, groups, DIMENSIONS)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector to search with, float32 of length 384 and norm 1."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from include.gleaner.config import LOCAL_DIMENSIONS, ORIGINAL_MODEL, EmbedPolicy
+from include.gleaner.embed.intake import group_by_group
 from include.gleaner.embed.weights import weights_path
 from include.gleaner.errors import SetupError
-from include.gleaner.models import EmbeddedBatch, TokenLimit
+from include.gleaner.models import EmbeddedBatch, TextGroup, TokenLimit
 from include.gleaner.text import strip_binary
 
 TEXTS_PER_BATCH: Final = 8  # some seconds of work: what is lost when the task is killed
@@ -61,6 +62,10 @@ class OriginalEmbedder:
                 vectors=np.stack([_unit(engine.passage([text])[0]) for text in clean]),
                 tokens=sum(int(engine.token_count(text)) for text in clean),
             )
+
+    def embed_groups(self, groups: Iterable[TextGroup]) -> Generator[EmbeddedBatch, None, None]:
+        """One group after the other: there is no endpoint that could work meanwhile."""
+        return group_by_group(self.embed, groups, self.dimensions)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector to search with, float32 of length 384 and norm 1."""

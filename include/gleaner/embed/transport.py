@@ -30,10 +30,7 @@ _END_SECONDS: Final = 5.0
 
 
 class Transport:
-    """A connection pool to one endpoint; a context manager, at whose end everything under way is cancelled.
-
-    Raises EmbeddingRefusedError when the address cannot be one.
-    """
+    """A connection pool to one endpoint; a context manager, at whose end everything under way is cancelled."""
 
     def __init__(self, policy: EmbedPolicy, api_key: str) -> None:
         self._policy = policy
@@ -47,12 +44,6 @@ class Transport:
         self._thread = threading.Thread(target=self._serve, name="embedding-requests", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._started.wait(_START_SECONDS)
-        if self._client is None:
-            raise EmbeddingRefusedError(
-                "the embedding client cannot be made; correct host and password of its Airflow connection"
-            )
         return self
 
     def __exit__(
@@ -60,18 +51,32 @@ class Transport:
     ) -> None:
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_END_SECONDS)
+        if self._thread.ident is not None:
+            self._thread.join(_END_SECONDS)
 
     def send(self, texts: Sequence[str]) -> Future[bytes | Fault]:
-        """Ask for the vectors of `texts`; the body of the answer, or what went wrong. The future raises nothing."""
+        """Ask for the vectors of `texts`; the body of the answer, or what went wrong. The future raises nothing.
+
+        Raises EmbeddingRefusedError at the first call when the address cannot be one.
+        """
+        if self._thread.ident is None:
+            self._start()
         if self._loop is None or not self._thread.is_alive():
             raise EmbeddingUnavailableError("the embedding client has ended; run the task again")
         return asyncio.run_coroutine_threadsafe(self._tracked(texts), self._loop)
 
+    def _start(self) -> None:
+        self._thread.start()
+        self._started.wait(_START_SECONDS)
+        if self._client is None:
+            raise EmbeddingRefusedError(
+                "the embedding client cannot be made; correct host and password of its Airflow connection"
+            )
+
     def _serve(self) -> None:
         try:
             asyncio.run(self._main())
-        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `send` and `__enter__` notice
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `send` notices
             log.warning("the embedding client ended: %s", type(error).__name__)
         finally:
             self._started.set()

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from include.gleaner.report.run_report import gap_of, lines, read_report
 from include.gleaner.sql import queries
 
 DAG: Final = "ingest_website"
+KEPT_UP: Final = (DAG, "maintain_knowledge", "refresh_websites")  # what goes on by itself while the stack is up
 POLL_SECONDS: Final = 0.3
 SAMPLE_TENANT: Final = "sample"
 
@@ -76,12 +78,14 @@ def up(folder: Path, port: int | None) -> None:
     """Keep the stack up until it is interrupted, with the sample website beside it."""
     with running(folder, sample=True, port=port, triggerer=True) as stack:
         api = stack.airflow.api
-        stack.airflow.wait(lambda: _has_dag(api), "the DAG")
-        api.unpause(DAG)
+        for dag_id in KEPT_UP:
+            stack.airflow.wait(partial(_has_dag, api, dag_id), "the DAGs")
+            api.unpause(dag_id)
         _say_login(stack)
         say(f"Sample website, ready to be ingested: {stack.website_url}")
         say(f"Knowledge database: {KNOWLEDGE_DATABASE} on 127.0.0.1:{stack.postgres.port}, user gleaner, "
             f"password in {folder.name}/postgres/password")  # fmt: skip
+        say("The knowledge is looked over every hour, and websites that are due are ingested again every day.")
         say("Ctrl-C ends all of it.")
         while True:
             stack.airflow.check()
@@ -114,10 +118,10 @@ def _trigger(stack: Stack, conf: dict[str, Any]) -> str:
     return api.trigger(DAG, conf)
 
 
-def _has_dag(api: AirflowApi) -> bool:
+def _has_dag(api: AirflowApi, dag_id: str = DAG) -> bool:
     if errors := api.import_errors():
         raise SetupError(f"a DAG file cannot be imported: {errors[0]}")
-    return api.has_dag(DAG)
+    return api.has_dag(dag_id)
 
 
 def _watch(stack: Stack, tenant: str, url: str, run_id: str) -> str:

@@ -23,6 +23,7 @@ DEFAULT_OPENAI_MODEL: Final = "text-embedding-3-small"
 DIMENSIONS: Final = {"text-embedding-3-small": 1_536, "text-embedding-3-large": 3_072, "text-embedding-ada-002": 1_536}
 STATEMENT_TIMEOUT: Final = "10min"
 LOCK_TIMEOUT: Final = "60s"
+MOST_UNDER_WAY: Final = 32  # requests of one task; each holds the texts and vectors of a group
 
 
 @contextmanager
@@ -72,8 +73,8 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
     `named` and `dimensions` ask for another model of the same endpoint than the connection names.
 
     The connection's host is the endpoint's base URL (default: OpenAI's), its password the key; its extra may name
-    `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute`, `tokens_per_minute`, and
-    `vector_index`: "vector", "halfvec" or "none".
+    `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute`, `tokens_per_minute`,
+    `concurrency` (requests under way per task), and `vector_index`: "vector", "halfvec" or "none".
     """
     connection = _connection(OPENAI_CONN_ID)
     if connection is None:
@@ -111,6 +112,7 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
         dimensions=dimensions,
         base_url=_base_url(connection),
         price=price,
+        concurrency=_limit(extra, "concurrency", most=MOST_UNDER_WAY) or EmbedPolicy.concurrency,
         requests_per_minute=_limit(extra, "requests_per_minute"),
         tokens_per_minute=_limit(extra, "tokens_per_minute"),
         vector_index=index,
@@ -133,13 +135,13 @@ def check_dimensions(conn: psycopg.Connection, policy: EmbedPolicy, tenant_id: s
         )
 
 
-def _limit(extra: Mapping[str, Any], name: str) -> int | None:
+def _limit(extra: Mapping[str, Any], name: str, most: int = 10**12) -> int | None:
     value = extra.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**12:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ConnectionMissingError(
-            f"connection {OPENAI_CONN_ID!r}: {name} in the extra must be a whole number above 0"
+            f"connection {OPENAI_CONN_ID!r}: {name} in the extra must be a whole number from 1 to {most}"
         )
     return value
 

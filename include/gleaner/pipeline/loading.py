@@ -1,7 +1,6 @@
-"""Chunks, embeds and loads the documents of a batch.
+"""Chunks, embeds and loads the documents of a batch: group after group of pages, each in one transaction.
 
-Vectors the tenant has are taken, the rest is asked for in requests that carry many pages, and each answer is stored
-before the next is waited for: a task that is killed pays again for the requests under way at most.
+While the vectors of some groups are under way, the next is cut and the last is stored.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, LiteralString
 
 import psycopg
@@ -17,14 +17,15 @@ import psycopg
 from include.gleaner.chunk.encodings import encoding
 from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
-from include.gleaner.errors import EmbeddingPausedError, EmbeddingQuotaError, GleanerError
+from include.gleaner.errors import GleanerError
 from include.gleaner.load.rows import Refusal, text_hash, tldr_hash
 from include.gleaner.load.store import KnowledgeStore, LoadOutcome
-from include.gleaner.models import Batch, EmbeddedBatch, PageChunks, Usage
+from include.gleaner.models import Batch, PageChunks, TokenLimit
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
-from include.gleaner.pipeline.grouping import Page, next_group, texts_of, write_dead_letter
+from include.gleaner.pipeline.grouping import Group, Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
+from include.gleaner.pipeline.vectors import VectorFlow
 from include.gleaner.report.pace import tell_batch, tell_run
 from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
@@ -55,39 +56,31 @@ def load_batch(
     encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
     query = documents or queries("plan")["documents_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
-    has_counts = chunk.encoding == DEFAULT_ENCODING
     paid = tally.embedded  # before this try had to wait; found among the paid vectors now, and not reused
     failed: set[uuid.UUID] = set()
-    after = uuid.UUID(int=0)
-    while True:
-        with collector_paused():
-            group = next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
-        if group.last is None:
-            break
-        after = group.last
-        failed |= group.failed
-        chunks = sum(len(page.chunks) for page in group.pages)
-        tally.chunks += chunks
-        tally.save(conn)
-        try:
-            vectors, refused, known = _vectors(conn, store, embedder, group.pages, tally, has_counts=has_counts)
-        except EmbeddingQuotaError:
-            tally.chunks -= chunks  # cut and counted again when the endpoint may be asked
-            tally.save(conn)
-            raise
-        tally.reused += max(0, known - paid)
-        paid = max(0, paid - known)
-        outcome = store.replace_pages([_with_vectors(page, fingerprint, vectors) for page in group.pages])
-        tally.stored += outcome.counts
-        failed |= _settle(conn, tally, group.pages, outcome, refused)
-        tally.pages += len(group.pages)
-        count("pages.load", len(group.pages))
-        count("chunks", outcome.counts.created + outcome.counts.updated)
-        count("failed.load", len(failed) - tally.failed)
-        tally.failed = len(failed)
-        tally.save(conn)
-        seconds = time.monotonic() - began
-        tell_batch(batch.label, "load", done=tally.pages, of=batch.pages, seconds=seconds, chunks=tally.chunks)
+    groups = _groups(conn, tally, query, key, batch, chunk, embedder.limit)
+    holder = f"{tally.job_id}/{tally.stage}/{tally.batch_index}"
+    with quota_of(conn, tenant_id=tally.tenant_id, holder=holder) as quota:
+        flow = VectorFlow(conn, store, embedder, tally, quota, has_counts=chunk.encoding == DEFAULT_ENCODING)
+        with closing(flow.of(groups)) as complete:
+            for item in complete:
+                pages = item.group.pages
+                tally.chunks += sum(len(page.chunks) for page in pages)
+                tally.withheld += item.withheld
+                tally.paused += item.without
+                tally.reused += max(0, item.known - paid)
+                paid = max(0, paid - item.known)
+                outcome = store.replace_pages([_with_vectors(page, fingerprint, item.vectors) for page in pages])
+                tally.stored += outcome.counts
+                failed |= item.group.failed | _settle(conn, tally, pages, outcome, item.refused)
+                tally.pages += len(pages)
+                count("pages.load", len(pages))
+                count("chunks", outcome.counts.created + outcome.counts.updated)
+                count("failed.load", len(failed) - tally.failed)
+                tally.failed = len(failed)
+                tally.save(conn)
+                seconds = time.monotonic() - began
+                tell_batch(batch.label, "load", done=tally.pages, of=batch.pages, seconds=seconds, chunks=tally.chunks)
     tally.save(conn, finished=True)
     timing("batch.load", time.monotonic() - began)
     log.info(
@@ -101,72 +94,24 @@ def load_batch(
         raise GleanerError(f"none of {len(failed)} pages could be loaded; dead_letter has the reasons")
 
 
-def _vectors(
+def _groups(
     conn: psycopg.Connection,
-    store: KnowledgeStore,
-    embedder: Embedder,
-    pages: Sequence[Page],
     tally: BatchTally,
-    *,
-    has_counts: bool,
-) -> tuple[dict[bytes, bytes], dict[bytes, str], int]:
-    """Vectors by text hash, the reasons of those that were refused, and how many vectors were there already.
-
-    Without counts by the endpoint's own encoding its requests are packed safely below their limit.
-    """
-    texts, tokens, inputs = texts_of(pages)
-    vectors = store.known_vectors(texts)
-    wanted = [key for key in texts if key not in vectors]
-    known = inputs - len(wanted)
-    refused: dict[bytes, str] = {}
-    if not wanted:
-        return vectors, refused, known
-    with quota_of(conn, tenant_id=tally.tenant_id, holder=f"{tally.job_id}/{tally.stage}/{tally.batch_index}") as quota:
-        admitted = quota.admit([tokens[key] for key in wanted])
-        tally.withheld += len(wanted) - admitted
-        del wanted[admitted:]
-        counts = [tokens[key] for key in wanted] if has_counts else None
-        waiting = set(wanted)
-        asked = time.monotonic()
-        try:
-            for answer in embedder.embed([texts[key] for key in wanted], counts):
-                fresh = {
-                    wanted[at]: vector.tobytes() for at, vector in zip(answer.positions, answer.vectors, strict=True)
-                }
-                requests = int(answer.tokens > 0)  # what is refused before it is sent is no request
-                if fresh:
-                    store.keep_vectors(fresh, Usage(requests=requests, inputs=len(fresh), tokens=answer.tokens))
-                    quota.spent(answer.tokens)
-                vectors.update(fresh)
-                refused.update({wanted[at]: reason for at, reason in answer.refused.items()})
-                tally.embedded += len(fresh)
-                tally.requests += requests
-                tally.tokens += answer.tokens
-                tally.waited(answer.patience)
-                _tell(answer, requests, time.monotonic() - asked)
-                asked = time.monotonic()
-                tally.save(conn)
-                waiting.difference_update(fresh, (wanted[at] for at in answer.refused))
-        except EmbeddingPausedError as error:
-            tally.paused += len(waiting)
-            log.warning(
-                "%s. %d texts are stored without vectors; maintain_knowledge fills them in", error, len(waiting)
-            )
-    return vectors, refused, known
-
-
-def _tell(answer: EmbeddedBatch, requests: int, seconds: float) -> None:
-    """What one answer was, and how long it was waited for."""
-    if requests:
-        timing("embedding.seconds", seconds)
-    count("embedding.requests", requests)
-    count("embedding.inputs", len(answer.positions))
-    count("embedding.tokens", answer.tokens)
-    count("embedding.throttled", answer.patience.throttled)
-    count("embedding.failures", answer.patience.failures)
-    count("limiter.waits", answer.patience.waits)
-    if answer.patience.waits:
-        timing("limiter.seconds", answer.patience.seconds)
+    query: LiteralString,
+    key: Mapping[str, Any],
+    batch: Batch,
+    chunk: ChunkPolicy,
+    limit: TokenLimit | None,
+) -> Iterator[Group]:
+    """Group after group of the batch's pages, cut when it is asked for."""
+    after = uuid.UUID(int=0)
+    while True:
+        with collector_paused():
+            group = next_group(conn, tally, query, {**key, "after": after}, batch, chunk, limit)
+        if group.last is None:
+            return
+        after = group.last
+        yield group
 
 
 def estimate_batch(
@@ -188,12 +133,7 @@ def estimate_batch(
     key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
     tally.pages = tally.failed = tally.chunks = tally.embedded = tally.reused = tally.tokens = 0  # counted anew
     asked: set[bytes] = set()
-    after = uuid.UUID(int=0)
-    while True:
-        group = next_group(conn, tally, query, {**key, "after": after}, batch, chunk, embedder.limit)
-        if group.last is None:
-            break
-        after = group.last
+    for group in _groups(conn, tally, query, key, batch, chunk, embedder.limit):
         texts, tokens, inputs = texts_of(group.pages)
         known = store.known_vectors(texts)
         wanted = [text for text in texts if text not in known and text not in asked]

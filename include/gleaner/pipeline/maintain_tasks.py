@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from include.gleaner.pipeline.batches import BatchData, batch_from_data, batch_to_data
@@ -79,10 +80,13 @@ def mend_pages(batch: BatchData, try_number: int) -> dict[str, int]:
 
 
 def look_over_knowledge() -> dict[str, Any]:
-    """Prune, index and check; the report. Raises KnowledgeDamagedError with what mends it."""
+    """Prune, index and check; the report. Each hour of the day looks at the fences of another part of the pages.
+
+    Raises KnowledgeDamagedError with what mends it.
+    """
     from include.gleaner.pipeline import maintaining
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
 
     policy, _ = embedding()
     with knowledge_connection() as conn:
-        return maintaining.look_over(conn, policy)
+        return maintaining.look_over(conn, policy, turn=datetime.now(UTC).hour, of=24)

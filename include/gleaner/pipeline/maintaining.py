@@ -118,15 +118,17 @@ def mend_part(
     )
 
 
-def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
+def look_over(conn: psycopg.Connection, policy: EmbedPolicy, *, turn: int = 0, of: int = 1) -> dict[str, Any]:
     """Remove what nobody needs any more, see to the index, and check what must always be true; the report.
 
-    Raises KnowledgeDamagedError when it is not.
+    Fences are compared with the chunks of one page in `of`, another one each `turn`, from 0: with all pages of all
+    tenants it would read the whole table. Raises KnowledgeDamagedError when it is not.
     """
     sql = queries("maintenance")
     key = {"tenant_id": None, "model": policy.model}
     pruned = conn.execute(sql["prune_pending"], key).rowcount
     conn.execute(sql["prune_reservations"], key)
+    conn.execute(sql["prune_endpoints"], key)
     snapshots = conn.execute(sql["prune_snapshots"], {**key, "keep": KEEP}).rowcount
     with conn.transaction():
         old = conn.execute(sql["prune_tombstones"], {**key, "keep": KEEP}).fetchall()
@@ -140,7 +142,7 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
         "constraint": definition,
         "duplicates": 0 if definition == CONSTRAINT else _one(conn, "duplicate_keys", key),
         "invalid_indexes": [name for (name,) in conn.execute(sql["invalid_indexes"], key)],
-        "disagreeing_fences": _one(conn, "disagreeing_fences", key),
+        "disagreeing_fences": _one(conn, "disagreeing_fences", {**key, **pages_of(turn, of)}),
         "chunks_without_vector": chunks,
         "tenants_without_vectors": tenants,
         "pages_not_chunked": _one(conn, "not_chunked", key),
@@ -158,6 +160,12 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy) -> dict[str, Any]:
     if reason := _damage(report):
         raise KnowledgeDamagedError(reason)
     return report
+
+
+def pages_of(turn: int, of: int) -> dict[str, uuid.UUID]:
+    """First and last id of the `turn`-th of `of` equal ranges; ids are hashes, so pages fall into all alike."""
+    first, after = ((1 << 128) * number // of for number in (turn, turn + 1))
+    return {"first_page": uuid.UUID(int=first), "last_page": uuid.UUID(int=after - 1)}
 
 
 def _damage(report: dict[str, Any]) -> str | None:

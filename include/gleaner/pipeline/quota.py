@@ -28,23 +28,28 @@ class Quota:
         self._sql = queries("quota")
         self._key = {"tenant_id": tenant_id, "holder": holder}
         self._reserved = False
+        self._held = 0  # tokens that are reserved and not answered yet
 
     def admit(self, tokens: Sequence[int]) -> int:
-        """How many of the texts, from the first on, the quota covers; they are reserved. All without a quota."""
+        """How many of the texts, from the first on, the quota covers beside what is held; they are reserved.
+
+        All without a quota.
+        """
         row = self._conn.execute(self._sql["quota"], self._key).fetchone()
         if row is None or row[0] is None:
             return len(tokens)
         with self._conn.transaction():
             # The lock in a statement of its own: the sums must see what its last holder wrote.
             quota = self._one("lock")
-            rest = sum(tokens) if quota is None else quota - (self._one("taken") or 0)
+            rest = sum(tokens) if quota is None else quota - (self._one("taken") or 0) - self._held
             admitted = reserved = 0
             for count in tokens:
                 if reserved + count > rest:
                     break
                 admitted, reserved = admitted + 1, reserved + count
-            self._conn.execute(self._sql["reserve"], {**self._key, "tokens": reserved, "seconds": HELD_SECONDS})
-            self._reserved = True
+            held = self._held + reserved
+            self._conn.execute(self._sql["reserve"], {**self._key, "tokens": held, "seconds": HELD_SECONDS})
+        self._reserved, self._held = True, held
         if admitted < len(tokens):
             log.warning(
                 "the monthly quota of %s tokens covers %d of %d texts; the others are stored without vectors, and get "
@@ -53,15 +58,17 @@ class Quota:
             )  # fmt: skip
         return admitted
 
-    def spent(self, tokens: int) -> None:
-        """So many tokens were charged."""
+    def answered(self, tokens: int) -> None:
+        """Texts that were reserved with so many tokens are charged, or refused: they are held no longer."""
         if self._reserved:
-            self._conn.execute(self._sql["spend"], {**self._key, "tokens": tokens})
+            self._held = max(0, self._held - tokens)
+            self._conn.execute(self._sql["hold"], {**self._key, "tokens": self._held})
 
     def release(self) -> None:
         """Give back what was not spent."""
         if self._reserved:
             self._conn.execute(self._sql["release"], self._key)
+            self._reserved, self._held = False, 0
 
     def _one(self, query: str) -> int | None:
         row = self._conn.execute(self._sql[query], self._key).fetchone()

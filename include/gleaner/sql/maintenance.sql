@@ -14,26 +14,19 @@ WITH waiting AS (
             SELECT 1 FROM gleaner.dead_letter d
             WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
               AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL
-              AND (d.attempts >= %(last_attempt)s
-                   OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1)))
+              AND NOT gleaner.is_due(d.attempts, d.last_at, %(first_delay)s, %(last_attempt)s))
       AND NOT EXISTS (
             SELECT 1 FROM gleaner.tenant t
             WHERE t.tenant_id = k.tenant_id AND t.monthly_token_quota <= (
                 SELECT coalesce(sum(u.tokens), 0) FROM gleaner.embedding_usage u
                 WHERE u.tenant_id = t.tenant_id AND u.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date))
-), cut AS (
-    SELECT p.tenant_id, p.source_id, p.page_id,
-           (row_number() OVER (PARTITION BY p.tenant_id, p.source_id ORDER BY p.page_id) - 1) / %(size)s AS batch
+), wanted AS (
+    SELECT array_agg(p.tenant_id) AS tenants, array_agg(p.source_id) AS sources, array_agg(p.page_id) AS pages
     FROM waiting w JOIN gleaner.website_page p USING (tenant_id, page_id)
     JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
     WHERE p.state = 'chunked'
-), batches AS (
-    SELECT tenant_id, source_id, batch, (array_agg(page_id ORDER BY page_id))[1] AS first_page,
-           (array_agg(page_id ORDER BY page_id DESC))[1] AS last_page, count(*)::int AS pages
-    FROM cut GROUP BY tenant_id, source_id, batch
 )
-SELECT tenant_id, source_id, first_page, last_page, pages FROM batches
-ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY batch, source_id), tenant_id
+SELECT part.* FROM wanted w, gleaner.in_parts(w.tenants, w.sources, w.pages, %(size)s) AS part
 LIMIT %(batches)s
 
 -- parts_to_mend --
@@ -47,22 +40,17 @@ WITH waiting AS (
       AND NOT EXISTS (
             SELECT 1 FROM gleaner.dead_letter d
             WHERE d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.stage IN ('process', 'load')
-              AND d.item = '' AND d.resolved_at IS NULL AND (d.attempts >= %(last_attempt)s
-                   OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1)))
+              AND d.item = '' AND d.resolved_at IS NULL
+              AND NOT gleaner.is_due(d.attempts, d.last_at, %(first_delay)s, %(last_attempt)s))
       AND (SELECT (j.finished_at IS NOT NULL OR j.started_at < now() - interval '12 hours')
                   AND j.conf ->> 'dry_run' IS DISTINCT FROM 'true'
            FROM gleaner.crawl_job j
            WHERE j.tenant_id = p.tenant_id AND j.source_id = p.source_id AND j.kind = 'crawl'
            ORDER BY j.job_id DESC LIMIT 1)
-), cut AS (
-    SELECT tenant_id, source_id, page_id,
-           (row_number() OVER (PARTITION BY tenant_id, source_id ORDER BY page_id) - 1) / %(size)s AS part
-    FROM waiting
 )
-SELECT tenant_id, source_id, (array_agg(page_id ORDER BY page_id))[1] AS first_page,
-       (array_agg(page_id ORDER BY page_id DESC))[1] AS last_page, count(*)::int AS pages
-FROM cut GROUP BY tenant_id, source_id, part
-ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY part, source_id), tenant_id
+SELECT part.*
+FROM (SELECT array_agg(tenant_id) AS tenants, array_agg(source_id) AS sources, array_agg(page_id) AS pages FROM waiting) w,
+     gleaner.in_parts(w.tenants, w.sources, w.pages, %(size)s) AS part
 LIMIT %(batches)s
 
 -- snapshots_to_mend --
@@ -75,8 +63,7 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state IN
   AND NOT EXISTS (
         SELECT 1 FROM gleaner.dead_letter d
         WHERE d.tenant_id = p.tenant_id AND d.page_id = p.page_id AND d.stage = 'process' AND d.item = ''
-          AND d.resolved_at IS NULL AND (d.attempts >= %(last_attempt)s
-               OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1)))
+          AND d.resolved_at IS NULL AND NOT gleaner.is_due(d.attempts, d.last_at, %(first_delay)s, %(last_attempt)s))
 ORDER BY p.page_id
 LIMIT %(limit)s
 
@@ -90,8 +77,7 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
   AND NOT EXISTS (
         SELECT 1 FROM gleaner.dead_letter l
         WHERE l.tenant_id = p.tenant_id AND l.page_id = p.page_id AND l.stage = 'load' AND l.item = ''
-          AND l.resolved_at IS NULL AND (l.attempts >= %(last_attempt)s
-               OR l.last_at > now() - %(first_delay)s::interval * power(4, l.attempts - 1)))
+          AND l.resolved_at IS NULL AND NOT gleaner.is_due(l.attempts, l.last_at, %(first_delay)s, %(last_attempt)s))
 ORDER BY p.page_id
 LIMIT %(limit)s
 
@@ -123,8 +109,7 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
                 SELECT 1 FROM gleaner.dead_letter d
                 WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
                   AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL
-                  AND (d.attempts >= %(last_attempt)s
-                       OR d.last_at > now() - %(first_delay)s::interval * power(4, d.attempts - 1))))
+                  AND NOT gleaner.is_due(d.attempts, d.last_at, %(first_delay)s, %(last_attempt)s)))
 ORDER BY p.page_id
 LIMIT %(limit)s
 
@@ -159,15 +144,17 @@ WHERE n.nspname = 'gleaner' AND NOT i.indisvalid
 ORDER BY c.relname
 
 -- disagreeing_fences --
--- Pages whose fence says another number of chunks than there are.
-SELECT count(*)::int FROM (
-    SELECT tenant_id, source_id, embedding_model, sum(fence)::int AS fence, sum(there)::int AS there FROM (
-        SELECT tenant_id, source_id, embedding_model, chunk_count AS fence, 0 AS there FROM gleaner.knowledge_generation
+-- Pages whose fence says another number of chunks than there are, among those with ids of a range: whoever reads the whole
+-- table, reads it in turns.
+SELECT count(*)::int FROM gleaner.tenant t CROSS JOIN LATERAL (
+    SELECT FROM (
+        SELECT g.source_id, g.embedding_model, g.chunk_count AS fence, 0 AS there FROM gleaner.knowledge_generation g
+        WHERE g.tenant_id = t.tenant_id AND g.source_id BETWEEN %(first_page)s AND %(last_page)s
         UNION ALL
-        SELECT tenant_id, source_id, embedding_model, 0, 1 FROM gleaner.tenant_knowledge) AS both_sides
-    WHERE %(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s
-    GROUP BY tenant_id, source_id, embedding_model) AS pages
-WHERE fence <> there
+        SELECT k.source_id, k.embedding_model, 0, 1 FROM gleaner.tenant_knowledge k
+        WHERE k.tenant_id = t.tenant_id AND k.source_id BETWEEN %(first_page)s AND %(last_page)s) AS both_sides
+    GROUP BY source_id, embedding_model HAVING sum(fence) <> sum(there)) AS pages
+WHERE %(tenant_id)s::text IS NULL OR t.tenant_id = %(tenant_id)s
 
 -- prune_pending --
 -- Paid vectors that no load came to fetch: their pages changed meanwhile.
@@ -203,6 +190,12 @@ DELETE FROM gleaner.website_page p
 USING unnest(%(tenant_ids)s::text[], %(page_ids)s::uuid[]) AS old (tenant_id, page_id)
 WHERE p.tenant_id = old.tenant_id AND p.page_id = old.page_id AND p.state = 'gone'
   AND (%(tenant_id)s::text IS NULL OR p.tenant_id = %(tenant_id)s)
+
+-- prune_endpoints --
+-- What is known of paces and endpoints that nobody has used for so long that it says nothing any more. None is a tenant's.
+DELETE FROM gleaner.endpoint_state
+WHERE updated_at < now() - CASE WHEN endpoint LIKE 'pace:%%' THEN interval '2 days' ELSE interval '90 days' END
+  AND %(tenant_id)s::text IS NULL
 
 -- prune_reservations --
 DELETE FROM gleaner.token_reservation

@@ -174,13 +174,13 @@ WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation 
   AND p.state = 'completed'
 
 -- mark_skipped --
--- No content here, says the process stage. Counts as evidence once a job.
+-- No content here, says the process stage. Counts as evidence once a job. Pages that are loaded come from a rebuild only.
 UPDATE gleaner.website_page
 SET state = 'skipped', reason = %(reason)s,
     missing_count = missing_count + CASE WHEN missing_job IS DISTINCT FROM %(job_id)s THEN 1 ELSE 0 END,
     missing_job = %(job_id)s
 WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(generation)s
-  AND state IN ('fetched', 'failed')
+  AND state IN ('fetched', 'completed', 'chunked', 'failed')
 
 -- mark_failed --
 UPDATE gleaner.website_page SET state = 'failed', reason = %(reason)s

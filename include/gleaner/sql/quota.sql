@@ -19,9 +19,9 @@ INSERT INTO gleaner.token_reservation AS r (tenant_id, holder, tokens, held_unti
 VALUES (%(tenant_id)s, %(holder)s, %(tokens)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (tenant_id, holder) DO UPDATE SET tokens = excluded.tokens, held_until = excluded.held_until
 
--- spend --
--- What is charged is held no longer; runs in the transaction of the charge.
-UPDATE gleaner.token_reservation SET tokens = greatest(0, tokens - %(tokens)s)
+-- hold --
+-- What is charged is held no longer.
+UPDATE gleaner.token_reservation SET tokens = %(tokens)s
 WHERE tenant_id = %(tenant_id)s AND holder = %(holder)s
 
 -- release --

@@ -19,15 +19,10 @@ WITH wanted AS (
            OR EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k
                       WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id AND k.embedding_model = %(model)s
                         AND (k.embedding IS NULL OR k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL)))
-), cut AS (
-    SELECT tenant_id, source_id, page_id,
-           (row_number() OVER (PARTITION BY tenant_id, source_id ORDER BY page_id) - 1) / %(size)s AS part
-    FROM wanted
 )
-SELECT tenant_id, source_id, (array_agg(page_id ORDER BY page_id))[1] AS first_page,
-       (array_agg(page_id ORDER BY page_id DESC))[1] AS last_page, count(*)::int AS pages
-FROM cut GROUP BY tenant_id, source_id, part
-ORDER BY row_number() OVER (PARTITION BY tenant_id ORDER BY part, source_id), tenant_id
+SELECT part.*
+FROM (SELECT array_agg(tenant_id) AS tenants, array_agg(source_id) AS sources, array_agg(page_id) AS pages FROM wanted) w,
+     gleaner.in_parts(w.tenants, w.sources, w.pages, %(size)s) AS part
 
 -- create_job --
 -- One job per run and source, whose mapped tasks report to it. It is no crawl, and none of the crawl's queries sees it.
@@ -70,6 +65,14 @@ WHERE p.fetched_at >= %(since)s AND p.fetched_at < %(until)s AND p.state IN ('co
                     AND g.generation >= p.generation)
   AND NOT EXISTS (SELECT 1 FROM gleaner.dead_letter l
                   WHERE l.tenant_id = p.tenant_id AND l.page_id = p.page_id AND l.resolved_at IS NULL AND l.stage <> 'crawl')
+
+-- without_content --
+-- Pages that this job found to be no content, and which still have chunks. Locked: while they are skipped, no newer content of
+-- theirs can be loaded.
+SELECT p.page_id FROM gleaner.website_page p
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped' AND p.missing_job = %(job_id)s
+  AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
+ORDER BY p.page_id FOR UPDATE OF p
 
 -- jobs_of_run --
 -- The sources that a run works on.

@@ -1,0 +1,2 @@
+DROP FUNCTION gleaner.in_parts;
+DROP FUNCTION gleaner.is_due;
