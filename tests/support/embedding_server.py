@@ -45,6 +45,7 @@ class Faults:
 
     api_key: str = API_KEY  # the one that is accepted; "" accepts all, and none
     latency_ms: float = 0.0
+    together: int = 0  # calls wait until so many have been under way at once, ten seconds at most
     rate_limit_every: int = 0
     rate_limit_first: int = 0
     retry_after: str = ""  # header of the 429; "" sends none
@@ -238,6 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _embeddings(self, body: bytes) -> None:
         number, faults, status = self.owner.begin(), self.owner.faults, 0
         try:
+            end = time.monotonic() + 10
+            while self.owner.stats().most_under_way < faults.together and time.monotonic() < end:
+                time.sleep(0.005)
             if faults.latency_ms:
                 time.sleep(faults.latency_ms / 1_000)
             self._misbehave(number, faults)

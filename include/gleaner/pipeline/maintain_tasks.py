@@ -80,13 +80,10 @@ def mend_pages(batch: BatchData, try_number: int) -> dict[str, int]:
 
 
 def look_over_knowledge() -> dict[str, Any]:
-    """Prune, index and check; the report. Each hour of the day looks at the fences of another part of the pages.
-
-    Raises KnowledgeDamagedError with what mends it.
-    """
+    """Prune, index and check; the report. Raises KnowledgeDamagedError with what mends it."""
     from include.gleaner.pipeline import maintaining
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
 
     policy, _ = embedding()
     with knowledge_connection() as conn:
-        return maintaining.look_over(conn, policy, turn=datetime.now(UTC).hour, of=24)
+        return maintaining.look_over(conn, policy, hour=datetime.now(UTC).hour)

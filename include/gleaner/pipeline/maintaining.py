@@ -36,6 +36,7 @@ REPLAYS: Final = {
     "first_delay": "1 hour",
     "last_attempt": 6,
 }  # of a failure: after 1, 4, 16, 64 and 256 hours, then no more
+LARGE: Final = 1_000_000  # chunks, which are read in about a second
 KEEP: Final = "90 days"  # bytes of older versions, and the names of pages that are gone
 FORGET_SECONDS: Final = 600.0  # for the rest of websites whose removal was stopped; the next run goes on
 CONSTRAINT: Final = "UNIQUE (tenant_id, source_id, chunk_type, chunk_index, embedding_model)"
@@ -118,11 +119,11 @@ def mend_part(
     )
 
 
-def look_over(conn: psycopg.Connection, policy: EmbedPolicy, *, turn: int = 0, of: int = 1) -> dict[str, Any]:
+def look_over(conn: psycopg.Connection, policy: EmbedPolicy, *, hour: int = 0) -> dict[str, Any]:
     """Remove what nobody needs any more, see to the index, and check what must always be true; the report.
 
-    Fences are compared with the chunks of one page in `of`, another one each `turn`, from 0: with all pages of all
-    tenants it would read the whole table. Raises KnowledgeDamagedError when it is not.
+    Where a table is large, the fences of one page in 24 are compared with their chunks, others each `hour` of the day:
+    to compare all of them reads the whole table. Raises KnowledgeDamagedError when it is not.
     """
     sql = queries("maintenance")
     key = {"tenant_id": None, "model": policy.model}
@@ -142,7 +143,7 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy, *, turn: int = 0, o
         "constraint": definition,
         "duplicates": 0 if definition == CONSTRAINT else _one(conn, "duplicate_keys", key),
         "invalid_indexes": [name for (name,) in conn.execute(sql["invalid_indexes"], key)],
-        "disagreeing_fences": _one(conn, "disagreeing_fences", {**key, **pages_of(turn, of)}),
+        "disagreeing_fences": _one(conn, "disagreeing_fences", {**key, **pages_of(*_turn(conn, hour, key))}),
         "chunks_without_vector": chunks,
         "tenants_without_vectors": tenants,
         "pages_not_chunked": _one(conn, "not_chunked", key),
@@ -160,6 +161,10 @@ def look_over(conn: psycopg.Connection, policy: EmbedPolicy, *, turn: int = 0, o
     if reason := _damage(report):
         raise KnowledgeDamagedError(reason)
     return report
+
+
+def _turn(conn: psycopg.Connection, hour: int, key: dict[str, Any]) -> tuple[int, int]:
+    return (hour % 24, 24) if _one(conn, "estimated_chunks", key) > LARGE else (0, 1)
 
 
 def pages_of(turn: int, of: int) -> dict[str, uuid.UUID]:

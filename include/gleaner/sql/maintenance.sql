@@ -143,6 +143,10 @@ WHERE n.nspname = 'gleaner' AND NOT i.indisvalid
   AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index b WHERE b.index_relid = c.oid)
 ORDER BY c.relname
 
+-- estimated_chunks --
+-- By the planner's statistics.
+SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass('gleaner.' || 'tenant_knowledge')
+
 -- disagreeing_fences --
 -- Pages whose fence says another number of chunks than there are, among those with ids of a range: whoever reads the whole
 -- table, reads it in turns.
