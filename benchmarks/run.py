@@ -2,7 +2,7 @@
 
 python -m benchmarks.run [NAME ...]
 
-Names: start, sample, pages, stages, model, speed, pace, memory, search, costs, volume, peers, queue, fanout,
+Names: start, sample, pages, stages, model, speed, pace, memory, search, views, costs, volume, peers, queue, fanout,
 cluster, metrics. Without: all but costs, and cluster only where there is redis-server.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import crawl, orchestration, search, side_by_side, stages, watch
+from benchmarks import crawl, orchestration, search, side_by_side, stages, views, watch
 from benchmarks.cpu import cpu_below, cpu_of
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
@@ -57,6 +57,7 @@ def main(names: list[str]) -> int:
         "pace": crawl.pace,
         "memory": crawl.memory,
         "search": search.index,
+        "views": views.views,
         "costs": side_by_side.alone,
         "volume": side_by_side.volume,
         "peers": side_by_side.side_by_side,

@@ -21,6 +21,7 @@ const told = document.getElementById("told");
 let me = { name: "", may: {} };
 let turn = 0;
 let stop = () => {};
+let news = ""; // of a change that leads to another view
 
 /** The address of a view: kept behind the #, so that it can be sent to somebody else. */
 export function address(name, parameters = {}) {
@@ -56,7 +57,10 @@ async function show() {
       tell,
       address,
       again: () => show(),
-      go: (to, what) => (location.hash = address(to, what)),
+      go: (to, what, text = "") => {
+        news = text;
+        location.hash = address(to, what);
+      },
       onLeave: (undo) => (mine === turn ? (stop = undo) : undo()),
     };
     const content = needed ? [h("h2", {}, "Whose?"), h("p", { class: "empty" }, "Name a tenant above; the view Tenants lists them.")] : await VIEWS[name].render(context);
@@ -115,7 +119,8 @@ async function begin() {
     else location.hash = to;
   });
   window.addEventListener("hashchange", () => {
-    tell("");
+    tell(news);
+    news = "";
     show().then(() => view.focus({ preventScroll: true }));
   });
   try {

@@ -101,7 +101,7 @@ export async function replay(what, { tell, again }) {
   if (done) again();
 }
 
-async function forget(page, { tenant, tell, go }) {
+async function forget(page, { tenant, go }) {
   const done = await ask({
     title: "Forget this page?",
     action: "Forget",
@@ -113,8 +113,7 @@ async function forget(page, { tenant, tell, go }) {
     ],
     act: async () => {
       await post("forget/page", { tenant, page: page.page });
-      tell("Forgotten.");
     },
   });
-  if (done) go("pages", { tenant, source: page.source });
+  if (done) go("pages", { tenant, source: page.source }, "Forgotten.");
 }
