@@ -30,6 +30,7 @@ DOCUMENTS = [
     "docs/orchestration.md",
     "docs/pages.md",
     "docs/watch.md",
+    "docs/ui.md",
     "include/gleaner/process/block_model.md",
 ]
 

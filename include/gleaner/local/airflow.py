@@ -72,7 +72,11 @@ class LocalAirflow:
     @property
     def password(self) -> str:
         """The generated password of the user `admin`."""
-        return str(json.loads(self.password_file.read_text("utf-8"))[ADMIN])
+        return self.password_of(ADMIN)
+
+    def password_of(self, user: str) -> str:
+        """The generated password of admin or viewer."""
+        return str(json.loads(self.password_file.read_text("utf-8"))[user])
 
     @property
     def api(self) -> AirflowApi:
@@ -81,8 +85,7 @@ class LocalAirflow:
 
     def api_as(self, user: str) -> AirflowApi:
         """A client with the rights of `user`: admin, or viewer, who may look at everything and change nothing."""
-        password = json.loads(self.password_file.read_text("utf-8"))[user]
-        return AirflowApi(self.url, user, password)
+        return AirflowApi(self.url, user, self.password_of(user))
 
     def start(self, *, triggerer: bool = False) -> None:
         """Migrate the metadata if need be and start the components; returns when the API answers.

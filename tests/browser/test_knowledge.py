@@ -1,0 +1,390 @@
+"""The page "Knowledge" as a user has it: within Airflow, with a real browser, on what the pipeline stored."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import FrameLocator, Locator, Page, expect
+
+from include.gleaner.local.stack import Stack
+from tests.browser.conftest import DAG, HOSTILE_TENANT, TENANT
+from tests.support.trap_page import MARK
+
+PHONE = {"width": 375, "height": 800}
+LIVE = "main img, main script, main iframe, main object, main style, [onerror], [onclick], [onload]"
+SHOTS = {("websites", "light"), ("run", "light"), ("page", "dark"), ("search", "phone")}  # in docs/images
+VIEWS = ("websites", "pages", "page", "failures", "search", "runs", "run", "forgotten", "tenants")
+
+
+@pytest.fixture(scope="module")
+def ids(stack: Stack, stored: None) -> dict[str, str]:
+    """What the addresses of the views name."""
+    with psycopg.connect(stack.dsn, autocommit=True) as conn:
+        row = conn.execute(
+            "SELECT p.source_id::text, p.page_id::text, j.job_id::text FROM gleaner.website_page p"
+            " JOIN gleaner.crawl_job j USING (tenant_id, source_id)"
+            " WHERE p.tenant_id = %s AND p.url LIKE '%%/fa/%%' AND p.state = 'chunked' ORDER BY p.url LIMIT 1",
+            (TENANT,),
+        ).fetchone()
+    assert row is not None
+    return dict(zip(("source", "page", "job"), row, strict=True))
+
+
+def address(stack: Stack, view: str, ids: dict[str, str], tenant: str = TENANT) -> str:
+    parameters = {"pages": "source", "page": "page", "run": "job"}.get(view)
+    more = f"&{parameters}={ids[parameters]}" if parameters else ""
+    more += "&query=battery" if view == "search" else ""
+    return f"{stack.airflow.url}/gleaner/#{view}?tenant={tenant}{more}"
+
+
+def opened(page: Page, url: str) -> Locator:
+    """The view of the address, when it is there."""
+    page.goto("about:blank")
+    page.goto(url)
+    main = page.locator("main")
+    expect(main.locator("h2").first).to_be_visible()
+    expect(main).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".tile")).to_have_count(4)
+    return main
+
+
+@pytest.fixture
+def watched(page: Page) -> Iterator[list[str]]:
+    """What goes wrong on the page: errors, and what its content security policy has to stop."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (found.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("console", lambda line: found.append(line.text) if "Content Security Policy" in line.text else None)
+    yield found
+    assert found == []
+
+
+def set_paused(page: Page, paused: bool) -> None:
+    """The DAG, by the session of the page."""
+    change = "async paused => (await fetch('../api/v2/dags/ingest_website', {method: 'PATCH', headers: {'Content-Type':"
+    change += " 'application/json'}, body: JSON.stringify({is_paused: paused})})).status"
+    assert page.evaluate(change, paused) == 200
+
+
+def frame(page: Page) -> FrameLocator:
+    return page.frame_locator("iframe")
+
+
+def test_it_is_in_the_navigation_and_on_the_dags(page: Page, stack: Stack, stored: None, watched: list[str]) -> None:
+    page.locator("a[href$='/plugin/gleaner']").click()
+    expect(frame(page).get_by_role("heading", name="Websites")).to_be_visible()
+    card = frame(page).locator(".card", has_text=TENANT).first
+    expect(card.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
+    expect(card).to_contain_text(re.compile(r"\d+ chunked"))
+    expect(card).to_contain_text(re.compile("refreshed every 1 day, next in 2\\d hours"))
+    with page.context.expect_page() as tab:  # out of the frame, which may not open tabs by itself
+        card.get_by_role("link", name="Open").click()
+    expect(tab.value).to_have_url(re.compile(re.escape(str(stack.website_url))))
+    assert tab.value.evaluate("window.opener") is None
+    tab.value.close()
+    card.get_by_role("link", name="Pages").click()
+    expect(frame(page).get_by_role("heading", name="Pages of")).to_be_visible()
+    page.goto(f"{stack.airflow.url}/dags/{DAG}")
+    page.locator("a[href$='/plugin/gleaner_dag']").click()
+    expect(frame(page).get_by_role("heading", name="Websites")).to_be_visible()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_every_view_can_be_used_by_everybody(
+    page: Page, stack: Stack, ids: dict[str, str], watched: list[str], look: str
+) -> None:
+    """No serious or critical finding of axe, in both themes; on a phone nothing is wider than the screen."""
+    page.emulate_media(color_scheme="dark" if look == "dark" else "light")
+    if look == "phone":
+        page.set_viewport_size(PHONE)
+    for view in VIEWS:
+        main = opened(page, address(stack, view, ids))
+        assert main.locator(".problem").count() == 0, view
+        assert page.evaluate("document.documentElement.dataset.theme") == ("dark" if look == "dark" else "light")
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{view} is {wide} px wider than the screen"
+        found = Axe().run(page).response["violations"]
+        assert len(page.evaluate("Object.keys(axe.getRules())")) > 50
+        if (folder := os.environ.get("GLEANER_SCREENSHOTS")) and (view, look) in SHOTS:
+            page.screenshot(path=f"{folder}/knowledge-{view}-{look}.png", full_page=look != "phone")
+        serious = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found
+                   if one["impact"] in ("serious", "critical")]  # fmt: skip
+        assert serious == [], view
+
+
+def test_it_follows_the_theme_and_the_direction_of_airflow(page: Page, stack: Stack, stored: None) -> None:
+    page.goto(f"{stack.airflow.url}/plugin/gleaner")
+    root = frame(page).locator("html")
+    expect(root).to_have_attribute("data-theme", "light")
+    page.evaluate("document.documentElement.classList.replace('light', 'dark')")
+    expect(root).to_have_attribute("data-theme", "dark")
+    title, button = frame(page).get_by_role("heading", name="Websites"), frame(page).get_by_text("Ingest a website")
+    assert title.bounding_box()["x"] < button.bounding_box()["x"]
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    expect(root).to_have_attribute("dir", "rtl")
+    assert title.bounding_box()["x"] > button.bounding_box()["x"]
+
+
+def test_persian_text_runs_from_right_to_left_on_an_english_page(page: Page, stack: Stack, ids: dict[str, str]) -> None:
+    main = opened(page, address(stack, "page", ids))
+    text = main.locator(".chunks .text").first
+    expect(text).to_have_attribute("dir", "auto")
+    assert text.evaluate("element => getComputedStyle(element).direction") == "rtl"
+    assert page.evaluate("document.documentElement.dir") == "ltr"
+
+
+def test_pages_are_found_by_state_and_address(page: Page, stack: Stack, ids: dict[str, str]) -> None:
+    main = opened(page, address(stack, "pages", ids))
+    main.get_by_label("Address contains").fill("products")
+    main.get_by_label("State").select_option("chunked")
+    main.get_by_role("button", name="Show").click()
+    expect(main.locator(".row").first).to_contain_text("products")
+    assert main.locator(".row").count() < 12
+    assert main.locator(".row", has_not_text="products").count() == 0
+
+
+def test_the_search_and_where_a_hit_comes_from(page: Page, stack: Stack, ids: dict[str, str]) -> None:
+    main = opened(page, f"{stack.airflow.url}/gleaner/#search?tenant={TENANT}")
+    main.get_by_label("Question").fill("how long does the battery last")
+    main.get_by_role("button", name="Search").click()
+    best = main.locator("ol .card").first
+    for score in ("fused", "dense", "lexical"):
+        expect(best).to_contain_text(re.compile(rf"{score} 0\.\d{{3}}"))
+    best.get_by_role("heading").get_by_role("link").click()
+    expect(page.locator("main .chunks")).to_contain_text("attery")
+    page.get_by_role("button", name="Show what the website sent").click()
+    expect(page.locator("main pre")).to_contain_text("<!doctype html>")
+
+
+def test_charts_of_a_run(page: Page, stack: Stack, ids: dict[str, str]) -> None:
+    main = opened(page, address(stack, "run", ids))
+    for title, series in (("Pace", ("crawl", "process", "load")), ("Queue", ("at work", "waiting"))):
+        picture = main.get_by_role("img", name=re.compile(f"^{title}"))
+        for name in series:
+            expect(picture).to_have_attribute("aria-label", re.compile(f"{name} up to [0-9.]+"))
+        assert all(len(path.get_attribute("d") or "") > 10 for path in picture.locator("path").all()[:1])
+    expect(main.get_by_text("Report")).to_be_visible()
+
+
+def test_a_website_is_ingested_paused_refreshed_and_forgotten_by_its_buttons(
+    page: Page, stack: Stack, stored: None, watched: list[str]
+) -> None:
+    tenant, api = "by-button", stack.airflow.api
+    main = opened(page, f"{stack.airflow.url}/gleaner/#websites?tenant={tenant}")
+    main.get_by_role("button", name="Ingest a website").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Address").fill("http://10.0.0.1/")
+    dialog.get_by_label("Pages at most").fill("3")
+    dialog.get_by_label("Tenant").fill("Not A Tenant")
+    dialog.get_by_role("button", name="Ingest").click()
+    expect(dialog).to_be_visible()  # the browser itself says what is wrong with the name
+    dialog.get_by_label("Tenant").fill(tenant)
+    dialog.get_by_label("Address").fill(str(stack.website_url))
+    dialog.get_by_role("button", name="Ingest").click()
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("status").first).to_contain_text("Started: manual__")
+    card = main.locator(".card")
+    deadline = time.monotonic() + 120
+    while True:  # the bar moves by itself once the website is known
+        runs = [run for run in api.runs(DAG) if run["conf"]["tenant"] == tenant]
+        assert time.monotonic() < deadline
+        if runs and runs[0]["state"] in ("success", "failed"):
+            break
+        page.wait_for_timeout(500)
+    assert runs[0]["state"] == "success"
+    page.reload()
+    expect(card).to_contain_text("3 chunked")
+
+    card.get_by_role("button", name="Pause").click()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(card.get_by_role("button", name="Pause")).to_be_visible()  # nothing was done
+    card.get_by_role("button", name="Pause").click()
+    dialog.get_by_role("button", name="Pause").click()
+    expect(card).to_contain_text("refreshes are paused")
+    card.get_by_role("button", name="Resume").click()
+    dialog.get_by_role("button", name="Resume").click()
+    expect(card.get_by_role("button", name="Pause")).to_be_visible()
+
+    set_paused(page, True)  # the run that is started stays queued
+    card.get_by_role("button", name="Refresh").click()
+    dialog.get_by_role("button", name="Refresh").click()
+    expect(page.get_by_role("status").first).to_contain_text("Started: manual__")
+    again = next(
+        run for run in api.runs(DAG) if run["conf"]["tenant"] == tenant and run["state"] not in ("success", "failed")
+    )
+    assert again["conf"]["max_pages"] == 3
+    card.get_by_role("button", name="Forget").click()
+    go = dialog.get_by_role("button", name="Forget")
+    expect(go).to_be_disabled()
+    dialog.get_by_label("To confirm").fill(str(stack.website_url))
+    go.click()
+    expect(dialog.get_by_role("alert")).to_contain_text(again["dag_run_id"])  # stop it first
+    api.fail_run(DAG, again["dag_run_id"])
+    go.click()
+    expect(dialog).to_be_hidden()
+    set_paused(page, False)
+    expect(page.get_by_role("status").first).to_contain_text("Forgotten, with ")
+    with psycopg.connect(stack.dsn, autocommit=True) as conn:
+        assert conn.execute("SELECT count(*) FROM gleaner.website_page WHERE tenant_id = %s", (tenant,)).fetchone() == (
+            0,
+        )
+
+    page.get_by_role("link", name="Forgotten").click()
+    main.get_by_role("button", name="Let it in again").click()
+    dialog.get_by_role("button", name="Let it in").click()
+    expect(main).to_contain_text("kept out")
+    page.get_by_role("link", name="Tenants").click()
+    card = main.locator(".card", has=page.get_by_role("link", name=tenant, exact=True))
+    with page.expect_download() as download:
+        card.get_by_role("link", name="Export").click()
+    assert download.value.suggested_filename == f"gleaner-{tenant}.ndjson.gz"
+    card.get_by_role("button", name="Erase").click()
+    dialog.get_by_label("To confirm").fill(tenant)
+    dialog.get_by_role("button", name="Erase").click()
+    expect(page.get_by_role("status").first).to_contain_text(f"{tenant} is erased")
+    expect(main.get_by_role("link", name=tenant, exact=True)).to_have_count(0)
+
+
+def test_a_failure_is_replayed_and_a_page_forgotten(page: Page, stack: Stack, ids: dict[str, str]) -> None:
+    with psycopg.connect(stack.dsn, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, reason, attempts)"
+            " SELECT tenant_id, 'load', page_id, 'GleanerError', 6 FROM gleaner.website_page"
+            " WHERE tenant_id = %s AND url LIKE '%%/warranty' ON CONFLICT DO NOTHING",
+            (TENANT,),
+        )
+        main = opened(page, address(stack, "failures", ids))
+        expect(page.locator(".tile", has_text="failures")).to_contain_text("1 given up")
+        main.get_by_role("button", name=re.compile("^Replay .*warranty")).click()
+        page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+        expect(page.get_by_role("status").first).to_contain_text("1 failure will be tried again")
+        assert conn.execute("SELECT attempts FROM gleaner.dead_letter WHERE stage = 'load'").fetchall() == [(1,)]
+        assert stack.airflow.api.runs("maintain_knowledge")
+        main.get_by_role("link", name="GleanerError").click()
+        page.get_by_role("button", name="Forget this page").click()
+        page.get_by_role("dialog").get_by_role("button", name="Forget").click()
+        expect(page.get_by_role("status").first).to_contain_text("Forgotten.")
+        query = "SELECT count(*) FROM gleaner.website_page WHERE tenant_id = %s AND url LIKE '%%/warranty'"
+        assert conn.execute(query, (TENANT,)).fetchone() == (0,)
+
+
+def test_a_page_full_of_script_is_shown_and_does_nothing(page: Page, stack: Stack, ids: dict[str, str]) -> None:
+    """Stored by the real pipeline; then every view that shows it is looked at, within Airflow and alone."""
+    alarms: list[str] = []
+    page.on("dialog", lambda dialog: (alarms.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: alarms.append(str(error)))
+    page.on(
+        "console", lambda line: alarms.append(line.text) if re.search("Content Security|Refused", line.text) else None
+    )
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with psycopg.connect(stack.dsn, autocommit=True) as conn:
+        rows = conn.execute(
+            "SELECT page_id::text, source_id::text FROM gleaner.website_page"
+            " WHERE tenant_id = %s AND state = 'chunked'",
+            (HOSTILE_TENANT,),
+        ).fetchall()
+        job = conn.execute(
+            "SELECT max(job_id)::text FROM gleaner.crawl_job WHERE tenant_id = %s", (HOSTILE_TENANT,)
+        ).fetchone()
+        payload = f'<img src=x onerror="{MARK}">'
+        for page_id, _ in rows:  # what no pipeline of ours would write, but might
+            conn.execute(
+                "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, item, reason, detail)"
+                " VALUES (%s, 'load', %s, %s, %s, %s)",
+                (HOSTILE_TENANT, page_id, payload, payload, payload),
+            )
+        conn.execute(
+            "UPDATE gleaner.crawl_job SET reason = %s,"
+            " report = jsonb_build_object(%s::text, %s::text, 'list', jsonb_build_array(%s::text))"
+            " WHERE tenant_id = %s",
+            (payload, payload, payload, payload, HOSTILE_TENANT),
+        )
+        conn.execute(
+            "UPDATE gleaner.website_page SET alias_of = 'javascript:' || %s"
+            " WHERE tenant_id = %s AND url LIKE '%%trap%%'",
+            (MARK, HOSTILE_TENANT),
+        )
+    assert rows
+    assert job is not None
+    seen = ""
+    for number, (page_id, source_id) in enumerate(rows):
+        known = {"page": page_id, "source": source_id, "job": str(job[0])}
+        others = ("websites", "pages", "failures", "search", "runs", "run", "tenants") if number == 0 else ()
+        for view in ("page", *others):
+            url = address(stack, view, known, HOSTILE_TENANT).replace("query=battery", "query=harmless")
+            within = [url.replace("/gleaner/#", "/plugin/gleaner/gleaner/#")] if number == 0 else []
+            for place in (url, *within):
+                page.goto("about:blank")
+                page.goto(place)
+                inside = frame(page) if "/plugin/" in place else page
+                expect(inside.locator("main h2").first).to_be_visible()
+                expect(inside.locator("main")).not_to_have_attribute("aria-busy", "true")
+                if view == "page":
+                    inside.get_by_role("button", name="Show what the website sent").click()
+                    expect(inside.locator("main pre")).to_contain_text("<script>")
+                seen += inside.locator("main").inner_text()
+                frames = [one for one in page.frames if "/gleaner/" in one.url]
+                assert frames
+                for one in frames:
+                    assert one.evaluate("window.pwned ?? window.top.pwned ?? null") is None
+                    hrefs = one.evaluate("[...document.querySelectorAll('a')].map(a => a.protocol)")
+                    assert set(hrefs) <= {"http:", "https:"}
+                    found = one.evaluate(f"document.querySelectorAll('{LIVE}').length")
+                    assert found == 0, view
+    for told in ("<img src=x", "<script>", "onerror="):  # it is shown, as the text that it is
+        assert told in seen
+    assert alarms == []
+    assert not [url for url in asked if "elsewhere.example" in url or url.endswith("/x")]
+
+
+def test_a_viewer_has_no_buttons_that_change(viewer: Page, stack: Stack, ids: dict[str, str]) -> None:
+    for view in ("websites", "page", "failures", "forgotten", "tenants"):
+        main = opened(viewer, address(stack, view, ids))
+        for name in ("Ingest", "Refresh", "Pause", "Forget", "Replay", "Erase", "Let it in"):
+            assert main.get_by_role("button", name=re.compile(f"^{name}")).count() == 0, (view, name)
+    answer: Any = viewer.evaluate(
+        "tenant => fetch('api/erase', {method: 'POST', headers: {'X-Gleaner': '1', 'Content-Type': 'application/json'},"
+        " body: JSON.stringify({tenant, confirm: tenant})}).then(answer => answer.status)",
+        TENANT,
+    )
+    assert answer == 403
+
+
+def test_another_website_cannot_frame_or_post(page: Page, stack: Stack, elsewhere: Page) -> None:
+    """From another origin, with the user's cookie in the browser: no frame of ours is shown, no change is taken."""
+    other = elsewhere
+    log = stack.airflow.password_file.parent / "api-server.log"
+    before = log.stat().st_size
+    blocked: list[str] = []
+    other.on("console", lambda line: blocked.append(line.text))
+    other.evaluate(
+        """async (base) => {
+            const frame = document.createElement('iframe');
+            frame.src = base + '/gleaner/';
+            document.body.append(frame);
+            const url = base + '/gleaner/api/erase';
+            const post = {method: 'POST', credentials: 'include', body: '{"tenant": "x", "confirm": "x"}'};
+            const json = {'Content-Type': 'application/json'};
+            for (const headers of [{}, {'Content-Type': 'text/plain'}, json, {...json, 'X-Gleaner': '1'}]) {
+                await fetch(url, {...post, headers}).catch(() => 0);
+            }
+            await fetch(url, {...post, mode: 'no-cors'}).catch(() => 0);
+            await new Promise((done) => setTimeout(done, 500));
+        }""",
+        stack.airflow.url,
+    )
+    told = log.read_bytes()[before:].decode()
+    answers = re.findall(r"method=(\w+) path=/gleaner/api/erase .*?status_code=(\d+)", told)
+    assert {status for method, status in answers if method == "POST"} == {"403"}, answers  # they came, with the cookie
+    assert {status for method, status in answers if method == "OPTIONS"} == {"401"}, answers  # so that none was sent
+    assert any("frame-ancestors" in line or "Refused to frame" in line or "Framing" in line for line in blocked), (
+        blocked
+    )
