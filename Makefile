@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-watch test-compose bench sbom audit release
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-watch test-compose bench sbom audit release screenshots
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -73,6 +73,9 @@ test-compose:  ## docker-compose.yaml on a real engine; installs Docker with apt
 		docker.io docker-compose mmdebstrap iptables > /dev/null; }
 	@echo "== tests of docker-compose.yaml"
 	@$(VENV) -m pytest tests/compose
+
+screenshots:  ## take the pictures in docs/images anew; what test-browser installs has to be there
+	@GLEANER_SCREENSHOTS=docs/images $(VENV) -m pytest tests/browser/test_knowledge.py -k everybody
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 	@$(VENV) -m benchmarks.run
