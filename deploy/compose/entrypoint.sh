@@ -1,6 +1,7 @@
 #!/bin/sh
 # The entry of the image: secrets from the environment or from files into Airflow's settings, then Airflow.
 #   init             prepares databases, pools, connections and the first user
+#   tidy [once]      removes old logs and rows of old runs, day by day
 #   python ...       anything in the image, with the same settings
 #   anything else    is a command of airflow
 set -eu
@@ -52,6 +53,7 @@ case "${1:-}" in
         export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING  # else FAB tells of each of its hundred permissions
         exec python "$here/init.py"
         ;;
+    tidy) shift; exec "$here/tidy.sh" "$@" ;;
     python) exec "$@" ;;
     *) exec airflow "$@" ;;
 esac

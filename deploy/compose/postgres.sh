@@ -14,6 +14,5 @@ exec docker-entrypoint.sh postgres \
     -c wal_compression=on \
     -c jit=off \
     -c random_page_cost=1.1 \
-    -c idle_in_transaction_session_timeout=30min \
     -c log_min_messages=warning \
     -c timezone=UTC

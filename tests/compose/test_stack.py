@@ -24,7 +24,7 @@ from tests.support.docker_engine import DockerEngine
 DAG = "ingest_website"
 SITE = "http://sample-site:8000/"
 WORKERS = 3
-RUN_SECONDS = 420
+RUN_SECONDS = 600
 AIRFLOW = ("airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 ROWS = (
     "SELECT p.url, k.chunk_type, k.chunk_index, md5(row(k.section_title, k.full_text, k.tldr, k.language,"
@@ -56,7 +56,7 @@ class Installation:
 
     def up(self) -> None:
         self.compose.run("--profile", "demo", "up", "--detach", "--scale", f"worker={WORKERS}")
-        for service in (*AIRFLOW, "sample-site"):
+        for service in (*AIRFLOW, "tidy", "sample-site"):
             self.compose.wait_healthy(service)
         self.compose.wait_healthy("worker", count=WORKERS)
 
@@ -177,7 +177,7 @@ def test_the_init_step_made_everything(stack: Installation) -> None:
 
 
 def test_every_container_is_bound(stack: Installation) -> None:
-    for service in ("postgres", "redis", "worker", "sample-site", *AIRFLOW):
+    for service in ("postgres", "redis", "worker", "tidy", "sample-site", *AIRFLOW):
         for container in stack.compose.containers(service):
             host = container["HostConfig"]
             assert host["ReadonlyRootfs"] is True, service
@@ -248,6 +248,20 @@ def test_postgres_is_restarted_and_nothing_is_missing(stack: Installation) -> No
     stack.compose.run("restart", "postgres")
     stack.wait(run_id)
     assert stack.rows(ROWS, "restarted") == stack.calm
+
+
+def test_old_logs_are_removed_and_nothing_else(stack: Installation) -> None:
+    logs = "/opt/airflow/logs"
+    old, new = f"{logs}/old/task/1.log", f"{logs}/new/task/1.log"
+    made = f"mkdir -p {logs}/old/task {logs}/new/task && touch -d '91 days ago' {old} && touch -d '89 days ago' {new}"
+    assert stack.compose.exec("tidy", "sh", "-c", made).returncode == 0
+    before = stack.rows(EVERYTHING)
+    done = stack.compose.exec("tidy", "/opt/gleaner/compose/entrypoint.sh", "tidy", "once")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stack.compose.exec("worker", "ls", old).returncode != 0
+    assert stack.compose.exec("worker", "ls", new).returncode == 0
+    assert stack.rows(EVERYTHING) == before
+    assert stack.api.runs(DAG)
 
 
 def test_down_and_up_again_with_secrets_from_files(stack: Installation, tmp_path: Path) -> None:

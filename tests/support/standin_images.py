@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,8 @@ class StandinImages:
             command = [
                 "mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}",
                 "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-                "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", str(archive), *_sources(),
+                "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=force-unsafe-io", "bookworm", str(archive),
+                *_sources(),
             ]  # fmt: skip
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
             assert done.returncode == 0, f"mmdebstrap: {done.stderr[-3000:]}"
@@ -55,12 +57,18 @@ class StandinImages:
     def airflow(self) -> str:
         """In place of apache/airflow: an empty environment beside the wheels of everything that goes into it."""
         wanted = wheels_wanted(ROOT / "requirements-image.txt")
-        tag = f"gleaner-standin-airflow:{_digest([self.debian(), *wanted, *_files('airflow.Dockerfile')])}"
+        tag = f"gleaner-standin-airflow:{_digest([PACKAGES, PYTHON, *wanted, *_files('airflow.Dockerfile')])}"
         if not self._engine.has_image(tag):
             context = self._folder / "airflow"
             shutil.rmtree(context / "wheels", ignore_errors=True)
-            self._fetch(wanted, context / "wheels")
+            (context / "wheels").mkdir(parents=True)
+            with ThreadPoolExecutor() as pool:  # the network is what all of them wait for
+                parts = [pool.submit(_fetch, wanted[start::4], context / "wheels") for start in range(4)]
+                self.debian()
+                for part in parts:
+                    part.result()
             self._build(tag, "airflow.Dockerfile", context)
+            shutil.rmtree(context)
         return tag
 
     def postgres(self) -> str:
@@ -92,23 +100,19 @@ class StandinImages:
         shutil.copy(STANDINS / dockerfile, context / "Dockerfile")
         self._engine.run("build", "--quiet", "--tag", tag, "--build-arg", f"DEBIAN={self.debian()}", str(context))
 
-    @staticmethod
-    def _fetch(wanted: list[str], folder: Path) -> None:
-        """Fetch wheels for the image's Python with the pip of this machine, which knows its registry."""
-        listed = folder.with_suffix(".txt")
-        folder.mkdir(parents=True, exist_ok=True)
-        listed.write_text("\n".join(wanted), "utf-8")
-        machine = platform.machine()
-        platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)]
-        platforms += [f"manylinux2014_{machine}", f"manylinux_2_12_{machine}", f"manylinux2010_{machine}",
-                      f"manylinux_2_5_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]  # fmt: skip
-        command = [
-            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-            "--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none",
-            *(f"--platform={name}" for name in platforms), "--dest", str(folder), "--requirement", str(listed),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-        assert done.returncode == 0, f"pip download: {done.stderr[-3000:]}"
+
+def _fetch(wanted: list[str], folder: Path) -> None:
+    """Fetch wheels for the image's Python with the pip of this machine, which knows its registry."""
+    machine = platform.machine()
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)]
+    platforms += [f"manylinux{name}_{machine}" for name in ("2014", "_2_12", "2010", "_2_5", "1")]
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+        "--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none",
+        *(f"--platform={name}" for name in platforms), "--dest", str(folder), *wanted,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, f"pip download: {done.stderr[-3000:]}"
 
 
 def wheels_wanted(path: Path) -> list[str]:

@@ -190,7 +190,7 @@ def test_every_container_is_bound(compose: dict[str, Any]) -> None:
 def test_the_settings_of_the_cluster_are_those_that_are_tested_on_one_machine(compose: dict[str, Any]) -> None:
     by_entry = {"AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__RESULT_BACKEND", "AIRFLOW__CORE__PARALLELISM"}
     expected = Cluster(broker_url="redis://").settings("postgresql://")
-    for name in (*(f"airflow-{part}" for part in AIRFLOW), "worker"):
+    for name in (*(f"airflow-{part}" for part in AIRFLOW), "worker", "tidy"):
         given = compose["services"][name]["environment"]
         assert {key: given[key] for key in set(expected) - by_entry} == {
             key: value for key, value in expected.items() if key not in by_entry
