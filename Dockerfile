@@ -33,7 +33,8 @@ COPY --chown=0:0 plugins /opt/airflow/plugins
 COPY --chown=0:0 dags /opt/airflow/dags
 COPY --chown=0:0 include /opt/airflow/include
 RUN chmod -R a+rX /opt/gleaner && python -m compileall -q /opt/airflow/include \
-    && mkdir -p /opt/airflow/logs && chown 50000:0 /opt/airflow/logs && touch /opt/airflow/airflow.cfg
+    && mkdir -p /opt/airflow/logs /opt/gleaner/backups && chown 50000:0 /opt/airflow/logs /opt/gleaner/backups \
+    && touch /opt/airflow/airflow.cfg
 USER 50000:0
 WORKDIR /opt/airflow
 # tiktoken's ranks and the model's graph are there, whole, and found without a network.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The entry of the image: secrets from the environment or from files into Airflow's settings, then Airflow.
 #   init             prepares databases, pools, connections and the first user
+#   gleaner db ...   the knowledge's schema and backups: docker compose run --rm airflow-init gleaner db status
 #   tidy [once]      removes old logs and rows of old runs, day by day
 #   python ...       anything in the image, with the same settings
 #   anything else    is a command of airflow
@@ -52,6 +53,13 @@ case "${1:-}" in
             GLEANER_REDIS_PASSWORD GLEANER_ADMIN_PASSWORD GLEANER_OPENAI_API_KEY
         export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING  # else FAB tells of each of its hundred permissions
         exec python "$here/init.py"
+        ;;
+    gleaner)
+        check_secret GLEANER_KNOWLEDGE_DB_PASSWORD
+        GLEANER_DSN="postgresql://gleaner:$(quoted GLEANER_KNOWLEDGE_DB_PASSWORD)@${GLEANER_POSTGRES_HOST:-postgres}:${GLEANER_POSTGRES_PORT:-5432}/gleaner"
+        export GLEANER_DSN
+        shift
+        exec python -m include.gleaner "$@"
         ;;
     tidy) shift; exec "$here/tidy.sh" "$@" ;;
     python) exec "$@" ;;

@@ -10,11 +10,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from include.gleaner.errors import GleanerError
 
 HOST: Final = os.environ.get("GLEANER_POSTGRES_HOST", "postgres")
 PORT: Final = int(os.environ.get("GLEANER_POSTGRES_PORT", "5432"))
@@ -33,11 +36,9 @@ def main() -> int:
     airflow("db", "migrate")
     say("Airflow's schema is current")
 
-    from include.gleaner.ops.migrate import migrate
+    migrate_knowledge(dsn(KNOWLEDGE, KNOWLEDGE, os.environ["GLEANER_KNOWLEDGE_DB_PASSWORD"]))
     from include.gleaner.scheduling import make_missing_pools
 
-    applied = migrate(dsn(KNOWLEDGE, KNOWLEDGE, os.environ["GLEANER_KNOWLEDGE_DB_PASSWORD"]))
-    say(f"knowledge schema: applied {', '.join(applied)}" if applied else "knowledge schema is current")
     make_missing_pools()
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:  # mode 600, in memory
         json.dump(connections, file)
@@ -71,6 +72,22 @@ def prepare_databases() -> None:
 def _there(conn: psycopg.Connection, table: str, column: str, name: str) -> bool:
     query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(sql.Identifier(table), sql.Identifier(column))
     return conn.execute(query, (name,)).fetchone() is not None
+
+
+def migrate_knowledge(address: str) -> None:
+    """Bring the knowledge to this code's schema; what is there already is backed up before, and the backup tried."""
+    from include.gleaner.ops.migrate import schema_status
+    from include.gleaner.ops.upgrade import upgrade
+
+    with psycopg.connect(address, autocommit=True) as conn:
+        status = schema_status(conn)
+    if not status.missing:
+        say("knowledge schema is current")
+        return
+    done = upgrade(address, folder=Path(os.environ["GLEANER_BACKUP_DIR"]), first_back_up=True)
+    if done.backup:
+        say(f"knowledge: backed up as {done.backup}")
+    say(f"knowledge schema: applied {', '.join(done.applied)}")
 
 
 def make_admin() -> None:
@@ -161,6 +178,6 @@ def say(text: str) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, RuntimeError, psycopg.Error) as error:
+    except (ValueError, RuntimeError, GleanerError, psycopg.Error) as error:
         sys.stderr.write(f"gleaner: {str(error).splitlines()[0]}\n")
         sys.exit(1)

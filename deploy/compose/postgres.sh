@@ -1,8 +1,14 @@
 #!/bin/sh
-# Starts Postgres by the entry of its image, with the superuser's password and settings for this work.
+# Starts Postgres by the entry of its image, with the superuser's password and settings for this work. With arguments:
+# one of Postgres' programs as the superuser, as in  docker compose exec postgres sh /opt/gleaner/compose/postgres.sh psql
 set -eu
 . "$(dirname "$0")/secrets.sh"
 check_secret GLEANER_POSTGRES_PASSWORD
+if [ $# -gt 0 ]; then
+    PGPASSWORD=$(secret GLEANER_POSTGRES_PASSWORD)
+    export PGPASSWORD PGUSER=postgres PGHOST=127.0.0.1
+    exec "$@"
+fi
 POSTGRES_PASSWORD=$(secret GLEANER_POSTGRES_PASSWORD)
 export POSTGRES_PASSWORD
 export POSTGRES_INITDB_ARGS="--auth-host=scram-sha-256 --auth-local=scram-sha-256 --encoding=UTF8 --locale=C"

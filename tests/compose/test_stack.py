@@ -250,6 +250,18 @@ def test_postgres_is_restarted_and_nothing_is_missing(stack: Installation) -> No
     assert stack.rows(ROWS, "restarted") == stack.calm
 
 
+def test_the_knowledge_is_backed_up_and_verified_by_the_command(stack: Installation) -> None:
+    done = stack.compose.run("run", "--rm", "airflow-init", "gleaner", "db", "backup")
+    assert ".dump" in done.stdout, done.stdout
+    files = stack.compose.exec("worker", "ls", "/opt/gleaner/backups").stdout.split()
+    assert any(name.endswith(".json") for name in files), files
+    stack.compose.run("run", "--rm", "airflow-init", "gleaner", "db", "verify")
+    dumped = stack.compose.exec(
+        "postgres", "sh", "/opt/gleaner/compose/postgres.sh", "pg_dump", "-t", "ab_user", "airflow"
+    )
+    assert "looker" in dumped.stdout, dumped.stderr
+
+
 def test_old_logs_are_removed_and_nothing_else(stack: Installation) -> None:
     logs = "/opt/airflow/logs"
     old, new = f"{logs}/old/task/1.log", f"{logs}/new/task/1.log"
