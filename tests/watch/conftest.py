@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from include.gleaner.local.stack import Stack, running
-from tests.support.prometheus_server import PrometheusServer
 
 CAPACITY = 80_000_000  # bytes; more than the sample takes
 TOKEN = "a-token-of-the-tests-0123456789"
@@ -32,10 +31,3 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("token") / "token"
     path.write_text(TOKEN, "utf-8")
     return path
-
-
-@pytest.fixture(scope="session")
-def prometheus(stack: Stack, token_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
-    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"), stack.airflow.url, token_file)
-    with server:
-        yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ import yaml
 
 from include.gleaner.config import local_policy
 from include.gleaner.errors import KnowledgeDamagedError
+from include.gleaner.local.airflow import VIEWER
 from include.gleaner.local.stack import Stack
 from include.gleaner.ops.tenants import set_quota
 from include.gleaner.pipeline import maintaining
@@ -63,7 +65,10 @@ class Operator:
 
 def wait(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        with suppress(requests.Timeout):  # a busy machine
+            if condition():
+                return
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
 
@@ -84,6 +89,15 @@ def operator(stack: Stack) -> Iterator[Operator]:
         found.ingest()
         found.look_over()
         yield found
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    operator: Operator, token_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrometheusServer]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    with PrometheusServer(folder, operator.stack.airflow.url, token_file) as server:
+        yield server
 
 
 @contextmanager
@@ -234,8 +248,15 @@ def test_the_exposition_of_a_real_api_server_is_what_promtool_wants(operator: Op
         [tool("promtool"), "check", "metrics"], input=answer.content, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    anonymous = requests.get(f"{operator.stack.airflow.url}/gleaner/metrics", timeout=10)
-    assert anonymous.status_code == 401
+    login = {
+        "username": VIEWER,
+        "password": json.loads(operator.stack.airflow.password_file.read_text("utf-8"))[VIEWER],
+    }
+    jwt = requests.post(f"{operator.stack.airflow.url}/auth/token", json=login, timeout=10).json()["access_token"]
+    for token, status in ((jwt, 200), (jwt[:-2], 403), ("", 401)):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        told = requests.get(f"{operator.stack.airflow.url}/gleaner/metrics", headers=headers, timeout=10)
+        assert told.status_code == status
 
 
 def test_the_files_are_what_prometheus_takes_and_wait_as_long_as_they_say() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,9 +21,15 @@ class KnowledgeApp:
         self._app: App | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        app = self._app
+        if app is None:
+            app = await asyncio.to_thread(self._built)  # it takes seconds, in which Airflow goes on answering
+        await app(scope, receive, send)
+
+    def _built(self) -> App:
         with self._lock:
             if self._app is None:
                 from include.gleaner.api.app import create_app
 
                 self._app = create_app()
-        await self._app(scope, receive, send)
+            return self._app
