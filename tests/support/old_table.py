@@ -70,7 +70,7 @@ class Worker:
     refused: int = 0
     writes: int = 0
     slowest: float = 0.0
-    slow: list[tuple[float, float]] = field(default_factory=list)  # (when, seconds) of those above 50 ms
+    slow: list[tuple[float, float]] = field(default_factory=list)  # (when, seconds) of those above 10 ms
 
     def run(self, dsn: str, stop: Callable[[], bool]) -> Worker:
         chance = random.Random(self.number)
@@ -81,7 +81,7 @@ class Worker:
                 spent = time.monotonic() - began
                 self.writes += 1
                 self.slowest = max(self.slowest, spent)
-                if spent > 0.05:
+                if spent > 0.01:
                     self.slow.append((began, spent))
                 time.sleep(self.pause)
         return self

@@ -29,6 +29,7 @@ DOCUMENTS = [
     "docs/knowledge.md",
     "docs/orchestration.md",
     "docs/pages.md",
+    "docs/runbook.md",
     "docs/watch.md",
     "docs/ui.md",
     "include/gleaner/process/block_model.md",

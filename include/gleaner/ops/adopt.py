@@ -36,7 +36,7 @@ LOCK_SECONDS: Final = (
 )
 MOMENT_SECONDS: Final = 600.0  # to wait for a moment in which nobody holds the table
 ATTEMPTS: Final = 20
-FIRST_KEYS, MOST_KEYS = 20, 400  # that one transaction looks at
+FEWEST_KEYS, FIRST_KEYS, MOST_KEYS = 4, 20, 400  # that one transaction looks at
 AIM_SECONDS: Final = 0.02  # that it should take: so long a writer may wait for a row of it
 
 
@@ -120,7 +120,7 @@ def remove_doubles(conn: psycopg.Connection, table: OldTable) -> int:
         with conn.transaction():
             removed += len(conn.execute(table.statement("remove"), arrays).fetchall())
         spent = time.monotonic() - began
-        size = max(1, min(MOST_KEYS, int(size * min(2.0, AIM_SECONDS / max(spent, 0.001)))))
+        size = max(FEWEST_KEYS, min(MOST_KEYS, int(size * min(2.0, AIM_SECONDS / max(spent, 0.001)))))
         last = keys[-1]
 
 

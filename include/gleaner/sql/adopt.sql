@@ -35,12 +35,13 @@ WHERE i.indrelid = %(oid)s AND starts_with(c.relname, 'gleaner_adopt_') ORDER BY
 
 -- settings --
 -- A lookup by the index and nothing else, whatever the planner knows of a table that was never analyzed. The search path is
--- that of the trigger too: nothing but the server's own names and pgvector's operators.
+-- that of the trigger too: nothing but the server's own names and pgvector's operators. Locks are not held while the disk is
+-- waited for: what a crash of the server takes back, row and line together, is done again.
 SELECT set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false),
        set_config('maintenance_work_mem', '256MB', false), set_config('enable_seqscan', 'off', false),
        set_config('enable_bitmapscan', 'off', false), set_config('enable_hashagg', 'off', false),
        set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
-       set_config('jit', 'off', false),
+       set_config('jit', 'off', false), set_config('synchronous_commit', 'off', false),
        set_config('search_path', 'pg_catalog, ' || coalesce((
            SELECT quote_ident(n.nspname) || ', ' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
            WHERE e.extname = 'vector'), '') || 'pg_temp', false)

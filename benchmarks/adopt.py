@@ -1,0 +1,76 @@
+"""An old table of 200,000 rows comes under the constraint while four processes write to it: how long the longest waits.
+
+Every row has two vectors of 1,536 dimensions, as the origin's have; 2.4 GB. The server writes to the disk as it should.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import quantiles
+
+import psycopg
+
+from include.gleaner.local.postgres import standalone
+from include.gleaner.ops.adopt import adopt
+from tests.support.old_table import CHUNKS_PER_SOURCE, TABLE, Worker, make_old_table
+
+Row = tuple[str, str, str, bool]
+ROWS, WRITERS, DOUBLE_SHARE = 200_000, 4, 0.05
+CALM_SECONDS, MOST_MS = 15.0, 100.0
+
+
+def adoption() -> Iterator[Row]:
+    """The longest stall of a writer before and during the adoption, and whether every row is accounted for."""
+    with tempfile.TemporaryDirectory() as folder:
+        server, processes = standalone(Path(folder) / "postgres", settings={"shared_buffers": "512MB"})
+        try:
+            server.start()
+            server.create_database("bench")
+            yield from _measure(server.dsn("bench"), Path(folder) / "stop")
+        finally:
+            processes.close()
+
+
+def _measure(dsn: str, stop: Path) -> Iterator[Row]:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        chunks = make_old_table(conn, ROWS, vector_every=1)
+        conn.execute("CHECKPOINT")
+        before = _ids(conn, TABLE)
+        with ProcessPoolExecutor(WRITERS, mp_context=get_context("spawn")) as pool:
+            running = [pool.submit(_write, dsn, stop, number, chunks // CHUNKS_PER_SOURCE) for number in range(WRITERS)]
+            time.sleep(CALM_SECONDS)
+            began = time.monotonic()
+            told = adopt(conn, TABLE)
+            ended = time.monotonic()
+            time.sleep(1)
+            stop.touch()
+            workers = [one.result() for one in running]
+        inserted = set[int]().union(*(one.inserted for one in workers))
+        deleted = set[int]().union(*(one.deleted for one in workers))
+        lost = len((before | inserted) - deleted - _ids(conn, TABLE) - _ids(conn, f"{TABLE}_removed"))
+    calm = [spent for one in workers for at, spent in one.slow if at < began]
+    busy = [spent for one in workers for at, spent in one.slow if began <= at <= ended]
+    longest = max(busy, default=0.01) * 1_000
+    writes = sum(one.writes for one in workers)
+    removed = told.removed_identical + told.removed_older
+    yield f"Adoption of {len(before):,} rows, {removed:,} removed", f"{ended - began:.1f} s", "", True
+    yield f"Builds of the unique index, with {writes:,} writes by {WRITERS} processes", str(told.builds), "", True
+    yield "Longest stall of a writer before it", f"{max(calm, default=0.01) * 1_000:.0f} ms", "", True
+    yield "Longest stall of a writer during it", f"{longest:.0f} ms", f"≤ {MOST_MS:.0f} ms", longest <= MOST_MS
+    if len(busy) > 100:
+        most = quantiles(busy, n=100)[98] * 1_000
+        yield f"Of the {len(busy)} writes above 10 ms, 99 in 100", f"≤ {most:.0f} ms", "", True
+    yield "Doubles left, rows without a line", f"{told.doubles}, {lost}", "0, 0", told.doubles == lost == 0
+
+
+def _write(dsn: str, stop: Path, number: int, sources: int) -> Worker:
+    return Worker(number=number, sources=sources, double_share=DOUBLE_SHARE, pause=0.005).run(dsn, stop.exists)
+
+
+def _ids(conn: psycopg.Connection, table: str) -> set[int]:
+    return {one for (one,) in conn.execute(f"SELECT id FROM {table}".encode())}
