@@ -167,7 +167,7 @@ with psycopg.connect(sys.argv[1], autocommit=True) as conn:
 
 
 def test_killed_again_and_again_it_goes_on(conn: psycopg.Connection, empty_dsn: str) -> None:
-    make_old_table(conn, 6_000, vector_every=50)
+    make_old_table(conn, 3_000, vector_every=50)
     before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
     chance, kills = random.Random(7), 0
     while True:
@@ -177,7 +177,7 @@ def test_killed_again_and_again_it_goes_on(conn: psycopg.Connection, empty_dsn: 
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.02 + kills * 0.04 + chance.random() * 0.05)
+        time.sleep(0.02 + kills * 0.1 + chance.random() * 0.08)
         os.kill(process.pid, signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
         process.stdout.close()
