@@ -215,7 +215,8 @@ def test_the_constraint_waits_for_a_moment_and_holds_nobody_up(
 
     def build(*arguments: Any) -> int:
         built = real(*arguments)
-        other = psycopg.connect(empty_dsn)
+        # Ended by the server, should adoption wait for it without an end.
+        other = psycopg.connect(empty_dsn, options="-c idle_in_transaction_session_timeout=30s")
         other.execute(f"UPDATE {TABLE} SET tldr = 'x' WHERE id = 2".encode())
         taken.append(other)
         return built

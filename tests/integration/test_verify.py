@@ -13,7 +13,9 @@ from include.gleaner.cli.app import main
 from include.gleaner.errors import InvalidParamError, SchemaError
 from include.gleaner.load.store import KnowledgeStore
 from include.gleaner.load.vector_index import ensure_index
+from include.gleaner.ops.migrate import migrate
 from include.gleaner.ops.migrations import migrations
+from include.gleaner.ops.rollback import rollback
 from include.gleaner.ops.verify import CONSTRAINT, Verification, _expected, verify
 from tests.support.chunks import DIMENSIONS, MODEL, add_page, page_of
 
@@ -271,8 +273,14 @@ def test_an_old_schema_is_told_and_a_missing_one_refused(whole: psycopg.Connecti
     assert {"schema version", "gap: chunks without vector"} <= set(told.off)
     assert found(told)["chunks"] == "cannot be told on this schema"
     assert found(told)["duplicates"] == 0  # the others are told all the same
-    with psycopg.connect(empty_dsn, autocommit=True) as empty, pytest.raises(SchemaError, match="db migrate"):
-        verify(empty)
+    with psycopg.connect(empty_dsn, autocommit=True) as empty:
+        with pytest.raises(SchemaError, match="db migrate"):
+            verify(empty)
+        migrate(empty_dsn)
+        rollback(empty_dsn, 0)
+        with pytest.raises(SchemaError, match="no table of chunks"):
+            verify(empty)
+        assert not empty.read_only
 
 
 @pytest.fixture

@@ -76,7 +76,11 @@ def verify(conn: psycopg.Connection, tenant: str | None = None) -> Verification:
         raise SchemaError(f"the database has no Gleaner schema; run: {MIGRATE}")
     with _one_moment(conn):
         checks = list(_schema_checks(conn))
-        if not _row(conn, statements["sees_all"])[0]:
+        try:
+            sees_all = _row(conn, statements["sees_all"])[0]
+        except psycopg.errors.UndefinedTable:
+            raise SchemaError(f"the database has no table of chunks; run: {MIGRATE}") from None
+        if not sees_all:
             raise SchemaError(
                 "the database user sees the rows of one tenant only; let the owner of the tables run: "
                 "GRANT gleaner_writer TO the user of the connection"
