@@ -68,6 +68,8 @@ FILL = (
     "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, reason, resolved_at, last_at)"
     " SELECT tenant_id, 'load', page_id, 'GleanerError', CASE WHEN generation %% 5 > 0 THEN now() END,"
     " now() - generation * interval '1 s' FROM gleaner.website_page",
+    f'UPDATE gleaner.crawl_job SET report = \'{{"crawl": {{"visited": {PAGES}}}}}\' WHERE job_id = {RUNS}',
+    "SELECT gleaner.fold_metrics()",
     "VACUUM ANALYZE",
 )
 

@@ -164,6 +164,15 @@ def test_runs_and_their_charts(client: TestClient, tenant: Tenant) -> None:
     assert client.get("/api/run", params={"tenant": "zeta", "job": told["job"]}).status_code == 404
 
 
+def test_a_large_crawl_is_drawn_as_if_it_went_evenly(
+    client: TestClient, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.gleaner.api.runs.MOST_COUNTED", 3)
+    [told] = get(client, "runs", tenant="acme")["runs"]
+    found = get(client, "run", tenant="acme", job=told["job"])
+    assert sum(value for _, value in found["pace"]["crawl"]) * found["step"] == pytest.approx(5)
+
+
 def test_a_run_that_has_only_begun(client: TestClient, tenant: Tenant) -> None:
     source, _ = ids(tenant)
     [job] = tenant.rows(
@@ -355,7 +364,7 @@ def test_too_many_at_once_wait_and_are_told(bare: TestClient, monkeypatch: pytes
 
 
 def test_every_list_is_read_by_an_index(client: TestClient, tenant: Tenant) -> None:
-    """On 20,000 pages and as many failures no list reads a table from end to end. Websites do: they are counted."""
+    """On 20,000 pages and as many failures no list reads a table from end to end."""
     conn: psycopg.Connection = tenant.conn
     source, _ = ids(tenant)
     conn.execute(
@@ -375,7 +384,7 @@ def test_every_list_is_read_by_an_index(client: TestClient, tenant: Tenant) -> N
         "after": "", "after_id": str(uuid.UUID(int=0)), "limit": 50, "after_at": "infinity", "after_stage": "",
         "after_item": "", "after_tenant": "", "after_url": "", "after_type": "", "after_index": -1,
     }  # fmt: skip
-    for name in ("pages", "pages_in_state", "page", "chunks", "snapshot", "failures"):
+    for name in ("pages", "pages_in_state", "page", "chunks", "snapshot", "failures", "sources"):
         plan = "\n".join(row for (row,) in conn.execute(f"EXPLAIN {queries('views')[name]}".encode(), key))
         scanned = [line for line in plan.splitlines() if "Seq Scan on" in line]
         large = [line for line in scanned if "website_page" in line or "dead_letter" in line]

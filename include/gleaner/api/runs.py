@@ -58,7 +58,9 @@ def run(tenant: Tenant, job: Annotated[int, Query(ge=1, le=NEWEST)]) -> dict[str
         end = max([told["finished_at"] or (told["now"] if told["state"] == "running" else told["crawled_at"]), *ends],
                   key=lambda at: (at is not None, at)) or told["now"]  # fmt: skip
         step = max((end - told["started_at"]).total_seconds() / STEPS, 1.0)
-        crawled = rows(conn, "crawl_pace", {**key, "step": step}, ("at", "pages"))
+        visited = int(((told["report"] or {}).get("crawl") or {}).get("visited") or 0)
+        is_large = visited > MOST_COUNTED and told["crawled_at"] is not None
+        crawled = [] if is_large else rows(conn, "crawl_pace", {**key, "step": step}, ("at", "pages"))
     work = [
         Batch(
             stage=batch["stage"],
@@ -68,18 +70,24 @@ def run(tenant: Tenant, job: Annotated[int, Query(ge=1, le=NEWEST)]) -> dict[str
         )
         for batch in batches
     ]
+    paces = pace(work, step)
+    if is_large:  # to look at each page's moment would take too long: as if the crawl had gone evenly
+        seconds = (told["crawled_at"] - told["started_at"]).total_seconds()
+        paces |= pace([Batch(stage="crawl", pages=visited, start=0.0, end=seconds)], step)
+    else:
+        paces["crawl"] = [[point["at"] * step, point["pages"] / step] for point in crawled]
     return {
         **told,
         "batches": batches,
         "step": step,
-        "pace": {"crawl": [[point["at"] * step, point["pages"] / step] for point in crawled], **pace(work, step)},
+        "pace": paces,
         "depth": depth(work, step),
     }
 
 
 @router.get("/glance")
 def glance(tenant: Tenant = "") -> dict[str, Any]:
-    """The gap and the failures, of one tenant or of all, counted up to MOST_COUNTED; and the endpoint's breaker."""
+    """The gap and the failures, of one tenant or of all; the endpoint's breaker. Given up is counted up to `most`."""
     key = {"tenant_id": tenant or None, "most": MOST_COUNTED, "last_attempt": REPLAYS["last_attempt"]}
     with knowledge() as conn:
         gap = rows(conn, "gap", key, GAP)[0]

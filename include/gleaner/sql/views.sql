@@ -13,34 +13,45 @@ WHERE t.tenant_id > %(after)s AND (%(tenant_id)s::text IS NULL OR t.tenant_id = 
 ORDER BY t.tenant_id LIMIT %(limit)s
 
 -- sources --
--- Websites, each with its newest crawl, its pages by state, and when it is due.
+-- Websites, each with its newest crawl, its pages by state as the database counts them, and when it is due.
+WITH source AS MATERIALIZED (
+    SELECT * FROM gleaner.website_source
+    WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+      AND (tenant_id, root_url) > (%(after_tenant)s, %(after_url)s)
+      AND (%(source_id)s::uuid IS NULL OR source_id = %(source_id)s)
+    ORDER BY tenant_id, root_url LIMIT %(limit)s
+), counted AS (
+    SELECT tenant_id, source_id, jsonb_object_agg(label, pages) AS states FROM (
+        SELECT m.tenant_id, m.source_id, m.label, sum(m.amount)::bigint AS pages
+        FROM source s JOIN (
+            SELECT tenant_id, source_id, name, label, amount FROM gleaner.metric_total
+            UNION ALL SELECT tenant_id, source_id, name, label, amount FROM gleaner.metric_change) AS m
+          USING (tenant_id, source_id)
+        WHERE m.name = 'pages' GROUP BY m.tenant_id, m.source_id, m.label HAVING sum(m.amount) > 0) AS by_state
+    GROUP BY tenant_id, source_id
+)
 SELECT s.tenant_id, s.source_id, s.root_url, s.paused, extract(epoch FROM s.refresh_every)::float8, s.params,
        j.job_id, j.run_id, j.state, j.reason, j.started_at, j.finished_at,
        CASE WHEN NOT s.paused AND s.params IS NOT NULL THEN j.started_at + s.refresh_every END,
        j.finished_at IS NULL AND j.started_at > now() - interval '12 hours', c.states,
        EXISTS (SELECT FROM gleaner.forgotten f WHERE f.tenant_id = s.tenant_id AND f.target_id = s.source_id)
-FROM (SELECT * FROM gleaner.website_source
-      WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-        AND (tenant_id, root_url) > (%(after_tenant)s, %(after_url)s)
-        AND (%(source_id)s::uuid IS NULL OR source_id = %(source_id)s)
-      ORDER BY tenant_id, root_url LIMIT %(limit)s) AS s
+FROM source s
 LEFT JOIN LATERAL (
     SELECT * FROM gleaner.crawl_job o
     WHERE o.tenant_id = s.tenant_id AND o.source_id = s.source_id AND o.kind = 'crawl'
-    ORDER BY o.job_id DESC LIMIT 1) AS j ON true
-LEFT JOIN LATERAL (
-    SELECT jsonb_object_agg(state, pages) AS states FROM (
-        SELECT p.state, count(*) AS pages FROM gleaner.website_page p
-        WHERE p.tenant_id = s.tenant_id AND p.source_id = s.source_id GROUP BY p.state) AS counted) AS c ON true
+    ORDER BY o.started_at DESC LIMIT 1) AS j ON true
+LEFT JOIN counted c ON c.tenant_id = s.tenant_id AND c.source_id = s.source_id
 ORDER BY s.tenant_id, s.root_url
 
 -- pages --
 -- Pages of a website in the order of their addresses.
 WITH page AS (
-    SELECT * FROM gleaner.website_page
-    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND url > %(after)s
-      AND (%(containing)s::text IS NULL OR position(%(containing)s::text IN url) > 0)
-    ORDER BY url LIMIT %(limit)s
+    SELECT p.* FROM (
+        SELECT tenant_id, source_id, url FROM gleaner.website_page -- by the index alone, for those that are passed by
+        WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND url > %(after)s
+          AND (%(containing)s::text IS NULL OR position(%(containing)s::text IN url) > 0)
+        ORDER BY url LIMIT %(limit)s) AS found
+    JOIN gleaner.website_page p USING (tenant_id, source_id, url)
 )
 SELECT p.page_id, p.url, p.state, p.reason, p.http_status, p.alias_of, p.fetched_at, p.checked_at, d.title, d.language,
        (SELECT g.chunk_count FROM gleaner.knowledge_generation g JOIN gleaner.tenant t USING (tenant_id)
@@ -136,22 +147,18 @@ WHERE j.tenant_id = %(tenant_id)s AND j.job_id = %(job_id)s AND p.checked_at >= 
 GROUP BY 1 ORDER BY 1 LIMIT 1000
 
 -- gap --
--- What should be searchable and is not, and what failed; counted up to a bound, because more is as bad.
-SELECT
-    (SELECT count(*) FROM (SELECT FROM gleaner.website_page p
-        WHERE p.state IN ('fetched', 'completed') AND (%(tenant_id)s::text IS NULL OR p.tenant_id = %(tenant_id)s)
-        LIMIT %(most)s) AS counted)::int,
-    (SELECT count(*) FROM (SELECT FROM gleaner.tenant_knowledge k
-        WHERE (k.embedding IS NULL OR (k.tldr_hash IS NOT NULL AND k.tldr_embedding IS NULL))
-          AND (%(tenant_id)s::text IS NULL OR k.tenant_id = %(tenant_id)s)
-        LIMIT %(most)s) AS counted)::int,
-    (SELECT count(*) FROM (SELECT FROM gleaner.dead_letter d
-        WHERE d.resolved_at IS NULL AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)
-        LIMIT %(most)s) AS counted)::int,
-    (SELECT count(*) FROM (SELECT FROM gleaner.dead_letter d
-        WHERE d.resolved_at IS NULL AND d.stage <> 'crawl' AND d.attempts >= %(last_attempt)s
-          AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)
-        LIMIT %(most)s) AS counted)::int
+-- What should be searchable and is not, and what failed, as the database counts them; and what was given up, up to a bound.
+SELECT coalesce(sum(m.amount) FILTER (WHERE m.name = 'pages' AND m.label IN ('fetched', 'completed')), 0)::bigint,
+       coalesce(sum(m.amount) FILTER (WHERE m.name = 'chunks_without_vector'), 0)::bigint,
+       coalesce(sum(m.amount) FILTER (WHERE m.name = 'dead_letters'), 0)::bigint,
+       (SELECT count(*) FROM (SELECT FROM gleaner.dead_letter d
+            WHERE d.resolved_at IS NULL AND d.stage <> 'crawl' AND d.attempts >= %(last_attempt)s
+              AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)
+            LIMIT %(most)s) AS counted)::int
+FROM (SELECT tenant_id, name, label, amount FROM gleaner.metric_total
+      UNION ALL SELECT tenant_id, name, label, amount FROM gleaner.metric_change) AS m
+WHERE m.name IN ('pages', 'chunks_without_vector', 'dead_letters')
+  AND (%(tenant_id)s::text IS NULL OR m.tenant_id = %(tenant_id)s)
 
 -- set_paused --
 UPDATE gleaner.website_source SET paused = %(paused)s

@@ -1,7 +1,7 @@
 // The frame of the page: which view the address asks for, whose tenant it is, and what is said about the last change.
 
 import { get } from "./api.js";
-import { count, h } from "./dom.js";
+import { count, h, number } from "./dom.js";
 import { follow } from "./theme.js";
 import * as failures from "./failures.js";
 import * as forgotten from "./forgotten.js";
@@ -94,9 +94,9 @@ async function glance(tenant) {
   const endpoint = found.endpoint;
   const states = { local: "in this installation", closed: "answers", open: "is left alone", "half-open": "is being tried", unknown: "is not known" };
   box.replaceChildren(
-    tile("pages not chunked", bounded(found.pages_not_chunked), found.pages_not_chunked > 0),
-    tile("chunks without vector", bounded(found.chunks_without_vector), found.chunks_without_vector > 0),
-    tile("failures", bounded(found.failures), found.failures > 0, found.given_up ? `${bounded(found.given_up)} given up` : null),
+    tile("pages not chunked", number(found.pages_not_chunked), found.pages_not_chunked > 0),
+    tile("chunks without vector", number(found.chunks_without_vector), found.chunks_without_vector > 0),
+    tile("failures", number(found.failures), found.failures > 0, found.given_up ? `${bounded(found.given_up)} given up` : null),
     tile(`embedding model ${states[endpoint.state]}`, endpoint.state === "local" ? "local" : `breaker ${endpoint.state}`, !["local", "closed"].includes(endpoint.state), endpoint.problem ?? (endpoint.seconds ? `for ${count(Math.ceil(endpoint.seconds), "second")}` : endpoint.name)),
   );
 }
