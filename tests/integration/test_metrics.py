@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -317,3 +318,31 @@ def test_every_metric_of_the_list_is_told_and_no_other(tenant: Tenant) -> None:
             name = re.sub(r"_(bucket|sum|count)$", "", line.partition("{")[0].partition(" ")[0])
             assert set(re.findall(r'(\w+)="', line)) - {"le"} == labels.get(name, set()), line
     assert not any("acme" in label or tenant.site.host in label for key in parsed(text) for label in key)
+
+
+def test_workers_who_do_not_own_the_tables_count_and_read_too(conn: psycopg.Connection) -> None:
+    conn.execute("SET ROLE gleaner_writer")
+    add_page(conn, "acme", "https://example.com/a")
+    conn.execute("UPDATE gleaner.website_page SET state = 'fetched', fetched_at = now()")
+    conn.execute(
+        "INSERT INTO gleaner.embedding_usage (tenant_id, embedding_model, month, requests, inputs, tokens)"
+        " VALUES ('acme', 'm', '2026-01-01', 1, 2, 3)"
+    )
+    conn.execute(queries("metrics")["store_check"], {"report": json.dumps({"duplicates": 0})})
+    assert fold(conn) > 0
+    conn.execute("SELECT gleaner.recount_metrics()")
+    assert scrape_totals(conn) == {"pages": 1, "embedding_tokens": 3}
+    conn.execute("RESET ROLE")
+    conn.execute("SET ROLE gleaner_reader")
+    assert conn.execute("SELECT * FROM gleaner.metric_total").fetchall() == []  # it named no tenant
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("SELECT gleaner.recount_metrics()")
+
+
+def scrape_totals(conn: psycopg.Connection) -> dict[str, float]:
+    found = conn.execute(queries("metrics")["totals"]).fetchall()
+    return {
+        name: amount
+        for name, label, amount in found
+        if (name, label) in {("pages", "fetched"), ("embedding_tokens", "m")}
+    }
