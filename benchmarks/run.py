@@ -3,7 +3,7 @@
 python -m benchmarks.run [NAME ...]
 
 Names: start, sample, pages, stages, model, speed, pace, memory, search, views, costs, volume, peers, queue, fanout,
-cluster, metrics, adopt. Without: all but costs, and cluster only where there is redis-server.
+cluster, metrics, adopt, database. Without: all but costs, and cluster only where there is redis-server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import adopt, crawl, orchestration, search, side_by_side, stages, views, watch
+from benchmarks import adopt, crawl, database, orchestration, search, side_by_side, stages, views, watch
 from benchmarks.cpu import cpu_below, cpu_of
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
@@ -66,6 +66,7 @@ def main(names: list[str]) -> int:
         "cluster": orchestration.cluster,
         "metrics": watch.metrics,
         "adopt": adopt.adoption,
+        "database": database.operations,
     }
     unknown = sorted(set(names) - set(known))
     if unknown:

@@ -165,11 +165,30 @@ def test_a_table_in_use_is_waited_for_without_holding_up_others(
     assert longest < 2.5  # a try takes a second; without its limit this would be the transaction's whole length
 
 
+def test_every_third_try_is_long_enough_to_end_an_autovacuum(
+    conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "FIRST_PAUSE_SECONDS", 0.001)
+    waits: list[str] = []
+
+    def attempt(wait: str) -> str:
+        waits.append(wait)
+        if len(waits) < 5:
+            raise psycopg.errors.LockNotAvailable
+        return "done"
+
+    assert lock.patiently(conn, "x", attempt) == "done"
+    row = conn.execute("SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval)").fetchone()
+    deadlock_timeout = float(row[0]) if row else 9.0
+    seconds = [float(wait.removesuffix("ms")) / 1_000 for wait in waits]
+    assert [second > deadlock_timeout for second in seconds] == [False, False, True, False, False]
+
+
 def test_a_table_that_is_never_free_is_told_with_its_user(
     conn: psycopg.Connection, knowledge_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ship(monkeypatch, COLUMN)
-    monkeypatch.setattr(lock, "TABLE_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "TABLE_PATIENCE_SECONDS", 2.5)
     with psycopg.connect(knowledge_dsn, application_name="a long report") as reader:
         reader.execute("SELECT count(*) FROM gleaner.website_page")
         with pytest.raises(SchemaError, match=rf"{COLUMN.label} was not done: .*process \d+, a long report, since"):

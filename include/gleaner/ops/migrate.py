@@ -17,7 +17,7 @@ from psycopg import sql
 
 from include.gleaner.errors import SchemaError
 from include.gleaner.ops.migrations import COMMAND, Migration, Step, migrations, steps
-from include.gleaner.ops.runner import TABLE_WAIT, only_runner, patiently, scalar
+from include.gleaner.ops.runner import only_runner, patiently, scalar
 from include.gleaner.sql import queries
 
 
@@ -117,7 +117,8 @@ def run_steps(conn: psycopg.Connection, label: str, parts: tuple[Step, ...]) -> 
         patiently(conn, f"{label}, step {step.name}", partial(_run_step, conn, label, step))
 
 
-def _run_step(conn: psycopg.Connection, label: str, step: Step) -> None:
+def _run_step(conn: psycopg.Connection, label: str, step: Step, _: str) -> None:
+    """Waits as long as it takes: nobody but other changes of the schema queues up behind it."""
     index = step.builds
     if index is not None:
         if _is_valid(conn, index):
@@ -141,9 +142,9 @@ def _is_valid(conn: psycopg.Connection, index: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def _apply(conn: psycopg.Connection, migration: Migration) -> None:
+def _apply(conn: psycopg.Connection, migration: Migration, wait: str) -> None:
     with conn.transaction():
-        conn.execute(queries("migrate")["lock_timeout"], {"wait": TABLE_WAIT})
+        conn.execute(queries("migrate")["lock_timeout"], {"wait": wait})
         conn.execute(migration.up)
         _record(conn, migration)
 

@@ -18,7 +18,7 @@ from psycopg import sql
 from include.gleaner.errors import DataLossError, SchemaError
 from include.gleaner.ops.migrate import applied_versions, explained, run_steps
 from include.gleaner.ops.migrations import Migration, migrations, steps
-from include.gleaner.ops.runner import TABLE_WAIT, only_runner, patiently, scalar
+from include.gleaner.ops.runner import only_runner, patiently, scalar
 from include.gleaner.sql import queries
 
 COMMAND = "python -m include.gleaner db rollback"
@@ -56,7 +56,7 @@ def rollback(dsn: str, to_version: int | None = None, *, lose_data: bool = False
             )
         if not lose_data and len(above) > 1:
             with explained(f"the way back to {to_version:04d}"):
-                patiently(conn, "the rollback", lambda: _look_ahead(conn, [known[version] for version in above]))
+                patiently(conn, "the rollback", partial(_look_ahead, conn, [known[version] for version in above]))
         for version in above:
             migration = known[version]
             with explained(f"the way back from {migration.label}"):
@@ -69,18 +69,18 @@ def rollback(dsn: str, to_version: int | None = None, *, lose_data: bool = False
     return undone
 
 
-def _undo(conn: psycopg.Connection, migration: Migration, lose_data: bool) -> None:
+def _undo(conn: psycopg.Connection, migration: Migration, lose_data: bool, wait: str) -> None:
     with conn.transaction():
-        conn.execute(queries("migrate")["lock_timeout"], {"wait": TABLE_WAIT})
+        conn.execute(queries("migrate")["lock_timeout"], {"wait": wait})
         if not lose_data:
             _refuse_loss(conn, [migration])
         conn.execute(migration.down)
         conn.execute(queries("migrate")["forget"], {"version": migration.version})
 
 
-def _look_ahead(conn: psycopg.Connection, path: Sequence[Migration]) -> None:
+def _look_ahead(conn: psycopg.Connection, path: Sequence[Migration], wait: str) -> None:
     with conn.transaction(force_rollback=True):
-        conn.execute(queries("migrate")["lock_timeout"], {"wait": TABLE_WAIT})
+        conn.execute(queries("migrate")["lock_timeout"], {"wait": wait})
         _refuse_loss(conn, path)
 
 

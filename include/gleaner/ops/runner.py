@@ -7,6 +7,7 @@ session: it ends with its holder, whose statements the server gives up two secon
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import random
 import time
@@ -23,7 +24,9 @@ from include.gleaner.sql import queries
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_SECONDS: Final = 120.0  # for another runner
-TABLE_WAIT: Final = "1s"  # for a table, at a time: so long at most do others queue up behind the runner
+# For a table, one try after the other: so long at most do others queue up behind the runner. Every third try is longer
+# than deadlock_timeout, after which the server ends an autovacuum that is in the way, and nobody else.
+TABLE_WAITS: Final = ("200ms", "200ms", "1500ms")
 TABLE_PATIENCE_SECONDS: Final = 120.0  # for a table, in all
 FIRST_PAUSE_SECONDS: Final = 0.25  # between two tries for a table; doubles
 LONGEST_PAUSE_SECONDS: Final = 10.0
@@ -56,16 +59,16 @@ def only_runner(dsn: str, name: str) -> Iterator[psycopg.Connection]:
                 conn.execute(queries("migrate")["unlock"])
 
 
-def patiently(conn: psycopg.Connection, what: str, attempt: Callable[[], T]) -> T:
-    """`attempt`, again while somebody holds a table that it needs; each try waits a second at most.
+def patiently(conn: psycopg.Connection, what: str, attempt: Callable[[str], T]) -> T:
+    """`attempt`, again while somebody holds a table that it needs. It is given how long it may wait for one.
 
     Raises SchemaError after two minutes, naming who has had a transaction open.
     """
     deadline = time.monotonic() + TABLE_PATIENCE_SECONDS
     pause = FIRST_PAUSE_SECONDS
-    while True:
+    for wait in itertools.cycle(TABLE_WAITS):
         try:
-            return attempt()
+            return attempt(wait)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             if time.monotonic() + pause > deadline:
                 raise SchemaError(
@@ -75,6 +78,7 @@ def patiently(conn: psycopg.Connection, what: str, attempt: Callable[[], T]) -> 
             log.info("%s: a table is in use; the next try is in %.1f s", what, pause)
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+    raise AssertionError("a cycle has no end")
 
 
 def scalar(conn: psycopg.Connection, query: str) -> object:
