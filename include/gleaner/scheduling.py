@@ -12,6 +12,7 @@ from typing import Any, Final
 from airflow.listeners import hookimpl
 
 from include.gleaner.pools import POOLS
+from include.gleaner.preloading import is_local_scheduler, preload
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ class PoolKeeper:
     @hookimpl
     def on_starting(self, component: Any) -> None:
         """When the scheduler starts."""
+        if is_local_scheduler():
+            preload()
         if type(component).__name__ == "SchedulerJobRunner" or getattr(component, "job_type", "") == "SchedulerJob":
             make_missing_pools()
 

@@ -176,10 +176,10 @@ def test_up_stays_up_until_it_is_told_to_end(folder: Path) -> None:
     up.wait_for("Ctrl-C ends all of it")
     urls = re.findall(r"http://127\.0\.0\.1:\d+", up.output)
     for url, sign in zip(urls, ("Airflow", "Brook"), strict=True):
-        assert sign in requests.get(url, timeout=10).text
+        assert sign in requests.get(url, timeout=60).text
     password = re.search(r'"admin": "([^"]+)"', (folder / "airflow" / "passwords.json").read_text("utf-8"))
     assert password is not None
-    token = requests.post(f"{urls[0]}/auth/token", json={"username": "admin", "password": password[1]}, timeout=10)
+    token = requests.post(f"{urls[0]}/auth/token", json={"username": "admin", "password": password[1]}, timeout=60)
     assert token.status_code == 201
     wait_for_a_late_run(folder, urls[0], token.json()["access_token"])
     assert up.process.poll() is None
@@ -194,7 +194,7 @@ def wait_for_a_late_run(folder: Path, url: str, token: str) -> None:
         " WHERE r.dag_id = 'maintain_knowledge' AND d.missed AND c.state = 'success'"
     )
     password, port = ((folder / "postgres" / name).read_text("utf-8").strip() for name in ("password", "port"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     with psycopg.connect(
         host="127.0.0.1", port=port, user="gleaner", password=password, dbname="airflow", autocommit=True
     ) as conn:
@@ -205,7 +205,7 @@ def wait_for_a_late_run(folder: Path, url: str, token: str) -> None:
     logs = "".join(path.read_text("utf-8", "replace") for path in (folder / "airflow").rglob("*trigger*.log"))
     assert "is late; it is" in logs
     runs = requests.get(
-        f"{url}/api/v2/dags/maintain_knowledge/dagRuns", headers={"Authorization": f"Bearer {token}"}, timeout=10
+        f"{url}/api/v2/dags/maintain_knowledge/dagRuns", headers={"Authorization": f"Bearer {token}"}, timeout=60
     ).json()
     assert runs["total_entries"] == 1
 
