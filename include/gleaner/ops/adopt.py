@@ -37,7 +37,8 @@ LOCK_SECONDS: Final = (
 MOMENT_SECONDS: Final = 600.0  # to wait for a moment in which nobody holds the table
 ATTEMPTS: Final = 20
 FEWEST_KEYS, FIRST_KEYS, MOST_KEYS = 4, 20, 400  # that one transaction looks at
-AIM_SECONDS: Final = 0.02  # that it should take: so long a writer may wait for a row of it
+AIM_SECONDS: Final = 0.015  # that it should take: so long a writer may wait for a row of it
+REST: Final = 0.5  # of what a transaction took, before the next one: the disk and the processors are the writers' first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,7 @@ def remove_doubles(conn: psycopg.Connection, table: OldTable) -> int:
         spent = time.monotonic() - began
         size = max(FEWEST_KEYS, min(MOST_KEYS, int(size * min(2.0, AIM_SECONDS / max(spent, 0.001)))))
         last = keys[-1]
+        time.sleep(min(1.0, spent * REST))
 
 
 def _make_unique(conn: psycopg.Connection, table: OldTable) -> int:
