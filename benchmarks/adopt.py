@@ -1,7 +1,7 @@
 """An old table of 200,000 rows comes under the constraint while four processes write to it: how long the longest waits.
 
 Every row has two vectors of 1,536 dimensions, as the origin's have; 2.4 GB. The server writes to the disk as it should.
-A fifth process writes to a table of its own: what it has to wait for is the machine. Waits for locks, which alone are the
+A fifth process writes to a table of its own: what it waits for is the machine. Waits for locks, which alone are the
 adoption's doing, are looked at every few milliseconds.
 """
 
