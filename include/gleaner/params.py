@@ -191,10 +191,11 @@ MIGRATE_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+# Airflow's form takes an empty text for a missing one unless null is among the types: it would never let anybody begin.
 REBUILD_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     "tenant": {
         "default": "",
-        "type": "string",
+        "type": ["null", "string"],
         "title": "Tenant",
         "description": "Whose pages are done again. Empty: everybody's.",
         "pattern": TENANT_PATTERN.replace("^", "^$|^", 1),
@@ -210,7 +211,7 @@ REBUILD_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "model": {
         "default": "",
-        "type": "string",
+        "type": ["null", "string"],
         "title": "Model",
         "description": "Another one of the endpoint than the connection names: its rows stand beside the others.",
         "maxLength": 200,
@@ -227,7 +228,7 @@ REBUILD_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "since": {
         "default": "",
-        "type": "string",
+        "type": ["null", "string"],
         "title": "Fetched since",
         "description": "A date or time, instead of the run's data interval: 2026-03-01.",
         "maxLength": 40,
@@ -235,7 +236,7 @@ REBUILD_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "until": {
         "default": "",
-        "type": "string",
+        "type": ["null", "string"],
         "title": "Fetched before",
         "description": "A date or time, instead of the end of the run's data interval.",
         "maxLength": 40,

@@ -93,8 +93,7 @@ def test_the_form_offers_backfills_where_there_are_days(page: Page, stack: Stack
         expect(dialog.get_by_text("Date Range", exact=False).first).to_be_visible()
 
 
-def test_the_form_counts_the_days_of_a_backfill(page: Page, stack: Stack) -> None:
-    """The days are typed into its calendars; Airflow says how many runs that would be."""
+def test_a_backfill_of_three_days_is_started_from_the_form(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.airflow.url}/dags/rebuild_knowledge")
     page.get_by_role("button", name="Trigger").first.click()
     dialog = page.locator("[role=dialog][data-scope=dialog]")
@@ -109,3 +108,7 @@ def test_the_form_counts_the_days_of_a_backfill(page: Page, stack: Stack) -> Non
         expect(calendar).to_have_count(0)
     expect(dialog.get_by_test_id("datetime-input").nth(1)).to_contain_text("Mar 03, 2026 00:00")
     expect(dialog.get_by_text("3 runs will be triggered.", exact=False)).to_be_visible()
+    dialog.get_by_role("button", name="Run Backfill").click()
+    expect(dialog).to_have_count(0)
+    runs = [run for run in stack.airflow.api.runs("rebuild_knowledge") if run["run_type"] == "backfill"]
+    assert sorted(run["logical_date"][:10] for run in runs) == ["2026-03-01", "2026-03-02", "2026-03-03"]
