@@ -68,7 +68,7 @@ def test_the_admin_sees_the_page_and_what_is_stored(gleaner: Gleaner, ingested: 
     assert answer.status_code == 200
     assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
     names = set(re.findall(r'"static/([\w.]+)"', answer.text))
-    assert {"main.js", "style.css"} <= names
+    assert {"boot.js", "style.css"} <= names
     for name in names:
         assert admin.ask("GET", f"/static/{name}").status_code == 200
     assert admin.ask("GET", "/openapi.json").json()["info"]["title"] == "Gleaner"

@@ -388,3 +388,9 @@ def test_another_website_cannot_frame_or_post(page: Page, stack: Stack, elsewher
     assert any("frame-ancestors" in line or "Refused to frame" in line or "Framing" in line for line in blocked), (
         blocked
     )
+
+
+def test_a_part_that_does_not_come_is_told(page: Page, stack: Stack) -> None:
+    page.route("**/static/charts.js", lambda route: route.abort())
+    page.goto(f"{stack.airflow.url}/gleaner/")
+    expect(page.locator("main").get_by_role("alert")).to_contain_text("could not be loaded")
