@@ -68,9 +68,9 @@ test-watch:  ## the alerts in a real Prometheus, which is installed with apt if 
 
 test-compose:  ## docker-compose.yaml on a real engine; installs Docker with apt if need be (root), image registries are not needed
 	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --compose
-	@test -x /usr/bin/docker-compose && command -v dockerd mmdebstrap > /dev/null || { echo "== installing docker.io, docker-compose and mmdebstrap"; \
+	@{ test -x /usr/bin/docker-compose && command -v dockerd && command -v mmdebstrap; } > /dev/null || { echo "== installing Docker, docker-compose and mmdebstrap"; \
 		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		docker.io docker-compose mmdebstrap iptables > /dev/null; }
+		$$(command -v dockerd > /dev/null || echo docker.io iptables) docker-compose mmdebstrap > /dev/null; }
 	@echo "== tests of docker-compose.yaml"
 	@$(VENV) -m pytest tests/compose
 
