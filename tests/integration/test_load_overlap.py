@@ -170,8 +170,18 @@ def flow_of(tenant: Tenant, embedder: EndpointEmbedder, groups: list[Group]) -> 
     return done
 
 
-@pytest.mark.parametrize("cap", [0, 33, True, "4"])
-def test_a_cap_out_of_bounds_is_told(tenant: Tenant, monkeypatch: pytest.MonkeyPatch, cap: Any) -> None:
-    connect(tenant, monkeypatch, concurrency=cap)
-    with pytest.raises(ConnectionMissingError, match="concurrency in the extra must be a whole number from 1 to 32"):
+@pytest.mark.parametrize(("name", "most"), [("concurrency", 32), ("max_inputs", 2_048)])
+@pytest.mark.parametrize("value", [0, 2_049, True, "4"])
+def test_a_number_out_of_bounds_is_told(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, name: str, most: int, value: Any
+) -> None:
+    connect(tenant, monkeypatch, **{name: value})
+    with pytest.raises(ConnectionMissingError, match=f"{name} in the extra must be a whole number from 1 to {most}"):
         tenant.run()
+
+
+def test_no_request_has_more_texts_than_the_connection_says(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, batch = prepared(tenant)
+    connect(tenant, monkeypatch, max_inputs=7)
+    pipeline.load_chunks(params, "run-x", batch, 1)
+    assert (tenant.endpoint.stats().most_inputs, tenant.endpoint.stats().repeated) == (7, 0)

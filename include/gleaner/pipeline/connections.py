@@ -74,7 +74,8 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
 
     The connection's host is the endpoint's base URL (default: OpenAI's), its password the key; its extra may name
     `model`, `dimensions`, `price_per_million_tokens` in US dollars, `requests_per_minute`, `tokens_per_minute`,
-    `concurrency` (requests under way per task), and `vector_index`: "vector", "halfvec" or "none".
+    `concurrency` (requests under way per task), `max_inputs` (texts of one request), and `vector_index`: "vector",
+    "halfvec" or "none".
     """
     connection = _connection(OPENAI_CONN_ID)
     if connection is None:
@@ -113,6 +114,7 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
         base_url=_base_url(connection),
         price=price,
         concurrency=_limit(extra, "concurrency", most=MOST_UNDER_WAY) or EmbedPolicy.concurrency,
+        max_inputs=_limit(extra, "max_inputs", most=EmbedPolicy.max_inputs) or EmbedPolicy.max_inputs,
         requests_per_minute=_limit(extra, "requests_per_minute"),
         tokens_per_minute=_limit(extra, "tokens_per_minute"),
         vector_index=index,

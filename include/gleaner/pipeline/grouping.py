@@ -22,7 +22,7 @@ from include.gleaner.sql import queries
 log = logging.getLogger(__name__)
 
 PAGES_PER_GROUP = 50  # of documents in memory, and in one transaction
-CHUNKS_PER_GROUP = 600  # about; their vectors are asked for together
+CHUNKS_PER_GROUP = 300  # about; their vectors are asked for together
 
 
 @dataclass(frozen=True, kw_only=True)
