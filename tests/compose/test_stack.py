@@ -82,13 +82,13 @@ class Installation:
         return list(self.patiently(lambda: self.api.task_instances(DAG, run_id)))
 
     def working(self, run_id: str, task_id: str) -> dict[str, Any]:
-        """A task instance that is being worked on, some of its like being done."""
-        deadline = time.monotonic() + 240
+        """A task instance that has just begun, some of its like being done."""
+        deadline = time.monotonic() + RUN_SECONDS
         while True:
             tasks = [task for task in self.tasks(run_id) if task["task_id"] == task_id]
             running = [task for task in tasks if task["state"] == "running" and task["hostname"]]
             if running and any(task["state"] == "success" for task in tasks):
-                return running[0]
+                return max(running, key=lambda task: str(task["start_date"]))
             assert time.monotonic() < deadline, self.told(run_id)
             time.sleep(0.2)
 
