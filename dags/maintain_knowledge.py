@@ -26,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import dag, task
 
 from include.gleaner import pipeline, pools
+from include.gleaner.assets import TENANT_KNOWLEDGE
 from include.gleaner.defaults import BATCH_NAME, DAG_ARGS, FIRST
 
 
@@ -58,7 +59,8 @@ def maintain_knowledge():
     def mend(batch, ti=None):
         return pipeline.mend_pages(batch, ti.try_number)
 
-    @task(**FIRST, trigger_rule="all_done")
+    # Named here, the asset is there before any run: two first runs that end together would both make it.
+    @task(**FIRST, trigger_rule="all_done", inlets=[TENANT_KNOWLEDGE])
     def look_over():
         return pipeline.look_over_knowledge()
 

@@ -342,7 +342,7 @@ def test_an_endpoint_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None
         embedder = embedder_for(gone, attempts=2)
     batches = kept_until(embedder, texts_of(30), EmbeddingUnavailableError)
     assert [(batch.positions, dict(batch.refused)) for batch in batches] == [((), {})]
-    assert batches[0].patience.failures == 6  # three requests, twice
+    assert 4 <= batches[0].patience.failures <= 6  # three requests, twice; whoever gives up first ends it for all
     assert SECRET not in caplog.text
 
 
