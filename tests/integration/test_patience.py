@@ -106,7 +106,7 @@ def test_what_was_paid_before_a_reschedule_is_neither_paid_nor_counted_twice(
     real = EmbedPolicy.__init__
 
     def hurried(self: EmbedPolicy, **values: Any) -> None:
-        real(self, **{"max_inputs": 1, "max_wait_seconds": 1.0, **values})
+        real(self, **{**values, "max_inputs": 1, "max_wait_seconds": 1.0})
 
     monkeypatch.setattr(EmbedPolicy, "__init__", hurried)
     with pytest.raises(AirflowRescheduleException):
