@@ -41,7 +41,7 @@ types: setup-dev
 
 test: setup-dev lint types  ## lint, types, and all tests that need no system packages
 	@echo "== tests, in $(JOBS) processes"
-	@$(VENV) -m pytest -n $(JOBS) --dist loadfile tests/quality tests/integration tests/unit tests/dags
+	@$(VENV) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/quality tests/integration tests/unit tests/dags
 	@echo "== tests of whole runs, in Airflow"
 	@$(VENV) -m pytest tests/acceptance
 
