@@ -103,6 +103,7 @@ def dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
 def environment(gleaner: Gleaner, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     folder = tmp_path_factory.mktemp("operator")
     (folder / "backups").mkdir()
+    gleaner.api._call("PATCH", "/dags/maintain_knowledge", {"is_paused": True})  # whatever ran on this stack before
     places = [str(Path(sys.executable).parent), str(binaries()), os.environ["PATH"]]
     yield {
         **{name: value for name, value in os.environ.items() if not name.startswith(("GLEANER_", "AIRFLOW"))},
