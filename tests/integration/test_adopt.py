@@ -306,7 +306,9 @@ def test_the_command(
     monkeypatch.setenv("GLEANER_DSN", empty_dsn)
     assert main(["db", "adopt", "--table", TABLE, "--dry-run"]) == 0
     assert re.search(r"^old\.tenant_knowledge: (\d+) rows, \d+ of them too many$", capsys.readouterr().out.strip())
-    assert constraints(conn) == {}
+    assert main(["db", "adopt", "--table", TABLE, "--lines", str(tmp_path / "nowhere" / "x.jsonl")]) == 1
+    assert "name a file in a folder that is there" in capsys.readouterr().err
+    assert constraints(conn) == {}  # said before anything is changed
     lines = tmp_path / "removed.jsonl"
     assert main(["db", "adopt", "--table", TABLE, "--lines", str(lines), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

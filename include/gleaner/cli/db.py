@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
@@ -9,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from include.gleaner.cli import connect, show_db
-from include.gleaner.errors import BackupError
+from include.gleaner.errors import BackupError, SetupError
 
 HELP: Final = "The knowledge database: its schema, its backups, and whether it is what it should be."
 app = typer.Typer(no_args_is_help=True, help=HELP)
@@ -131,11 +132,14 @@ def adopt(
     from include.gleaner.ops.adopt import adopt as bring
     from include.gleaner.ops.adopt import write_lines
 
-    with connect.explained(), connect.database() as conn:
+    with ExitStack() as open_files, connect.explained(), connect.database() as conn:
+        try:  # before anything is changed
+            file = None if lines is None else open_files.enter_context(lines.open("w", encoding="utf-8"))
+        except OSError as error:
+            raise SetupError(f"--lines {lines}: {error.strerror}; name a file in a folder that is there") from None
         done = bring(conn, table, dry_run=dry_run)
-        if lines is not None:
-            with lines.open("w", encoding="utf-8") as file:
-                write_lines(conn, table, file)
+        if file is not None:
+            write_lines(conn, table, file)
     show_db.adoption(done.as_dict(), as_json=as_json)
     if not done.ok:
         raise typer.Exit(1)
