@@ -83,7 +83,7 @@ bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 sbom: setup-dev  ## the software bill of materials of what runs in production, as CycloneDX: dist/gleaner.cdx.json
 	@mkdir -p dist && $(VENV) -m tools.sbom dist/gleaner.cdx.json && echo dist/gleaner.cdx.json
 
-audit: setup-dev  ## known vulnerabilities of the pinned packages; exit code 2 when the advisory service does not answer
+audit: setup-dev  ## known vulnerabilities of the pinned packages; fails too when the advisory service does not answer, and says which it was
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install -q \
 		--disable-pip-version-check --no-deps --only-binary :all: -r requirements-audit.txt; }
 	@$(VENV) -m tools.audit

@@ -24,6 +24,7 @@ import pytest
 from include.gleaner.cli.app import main
 from include.gleaner.errors import InvalidParamError, SchemaError
 from include.gleaner.ops import adopt as adoption
+from include.gleaner.ops import table_moments
 from include.gleaner.ops.adopt import adopt, write_lines
 from tests.support.old_table import CHUNKS_PER_SOURCE, TABLE, Worker, make_old_table
 
@@ -197,10 +198,11 @@ def test_killed_again_and_again_it_goes_on(conn: psycopg.Connection, empty_dsn: 
 def test_an_index_that_was_cut_off_is_made_again(conn: psycopg.Connection) -> None:
     make_old_table(conn, 500)
     before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
+    oid = rows(conn, f"SELECT '{TABLE}'::regclass::oid")[0][0]
     with pytest.raises(psycopg.errors.UniqueViolation):
-        conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY gleaner_adopt_unique ON {TABLE} ({KEY})".encode())
+        conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY gleaner_adopt_unique_{oid} ON {TABLE} ({KEY})".encode())
     with pytest.raises(psycopg.errors.UniqueViolation):  # a lookup index that is not valid, whatever made it so
-        conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY gleaner_adopt_lookup ON {TABLE} (user_id)".encode())
+        conn.execute(f"CREATE UNIQUE INDEX CONCURRENTLY gleaner_adopt_lookup_{oid} ON {TABLE} (user_id)".encode())
     adopt(conn, TABLE)
     check_whole(conn, before)
 
@@ -210,7 +212,7 @@ def test_the_constraint_waits_for_a_moment_and_holds_nobody_up(
 ) -> None:
     """A transaction that stays open: adoption gives up and names its process; the next try has the last step left."""
     make_old_table(conn, 500)
-    monkeypatch.setattr(adoption, "MOMENT_SECONDS", 0.5)
+    monkeypatch.setattr(table_moments, "MOMENT_SECONDS", 0.5)
     taken: list[psycopg.Connection] = []
 
     def build(*arguments: Any) -> int:

@@ -97,6 +97,7 @@ def project(tmp_path: Path) -> Path:
     (root / "include/gleaner/__init__.py").write_text('__version__ = "1.2.3"\n', "ascii")
     (root / "pyproject.toml").write_text('[project]\nname = "gleaner"\nversion = "1.2.3"\n', "ascii")
     targets = [line for line in (ROOT / ".ci/run").read_text("utf-8").splitlines() if line.startswith("make ")]
+    targets += [] if "make test-compose" in targets else ["make test-compose"]
     tested = ", ".join(f"`{target}`" for target in targets)
     (root / "CHANGELOG.md").write_text(
         f"# Changelog\n\n## 1.2.3 (2026-12-01)\n\n- New.\n\nTested by {tested}\n", "ascii"
@@ -127,6 +128,7 @@ def test_the_same_commit_gives_the_same_bytes(project: Path, tmp_path: Path) -> 
         ("CHANGELOG.md", "(2026-12-01)", "(unreleased)", "calls 1.2.3 unreleased"),
         ("CHANGELOG.md", "## 1.2.3", "## 1.2.2", "no section '## 1.2.3"),
         ("CHANGELOG.md", "`make test`", "", "does not say 'Tested by ...' with `make test`"),
+        ("CHANGELOG.md", "`make test-compose`", "", "does not say 'Tested by ...' with `make test-compose`"),
         ("pyproject.toml", '"1.2.3"', '"1.2.2"', "pyproject.toml says version 1.2.2"),
         ("include/gleaner/__init__.py", "1.2.3", "1.2", "no __version__ of the form"),
         ("requirements.txt", "requests", "no-such-package-anywhere", "licence: NOT no-such-package-anywhere"),

@@ -126,12 +126,22 @@ def adopt(
     lines: Annotated[
         Path | None, typer.Option(help="Write a JSON line there for each row that was removed.", dir_okay=False)
     ] = None,
+    given_up: Annotated[
+        bool, typer.Option("--give-up", help="Take away the trigger and the indexes of one that did not end.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring an older table of chunks under unique_chunk_per_source while it is in use; doubles are kept aside."""
     from include.gleaner.ops.adopt import adopt as bring
-    from include.gleaner.ops.adopt import write_lines
+    from include.gleaner.ops.adopt import give_up, write_lines
 
+    if given_up:
+        if dry_run or lines is not None:
+            raise SetupError("--give-up goes with --table alone; nothing was changed")
+        with connect.explained(), connect.database() as conn:
+            left = give_up(conn, table)
+        show_db.given_up(left.as_dict(), as_json=as_json)
+        return
     with ExitStack() as open_files, connect.explained(), connect.database() as conn:
         try:  # before anything is changed
             file = None if lines is None else open_files.enter_context(lines.open("w", encoding="utf-8"))

@@ -71,6 +71,19 @@ def verification(found: Mapping[str, Any], *, as_json: bool) -> None:
     CONSOLE.print(f"{len(found['off'])} checks{of} are off" if found["off"] else f"nothing{of} is off")
 
 
+def given_up(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What an adoption that was given up leaves behind."""
+    if as_json:
+        document(found)
+        return
+    gone = [*(["its trigger"] if found["had_trigger"] else []), *found["indexes"]]
+    CONSOLE.print(f"{found['table']}: {', '.join(gone) or 'nothing'} taken away")
+    if found["adopted"]:
+        CONSOLE.print("it is adopted: unique_chunk_per_source stays")
+    if found["removed"]:
+        CONSOLE.print(f"{found['removed_table']}: {found['removed']} rows that were removed are still there")
+
+
 def adoption(found: Mapping[str, Any], *, as_json: bool) -> None:
     """What became of an older table."""
     if as_json:

@@ -7,7 +7,8 @@
 4. A unique index, built beside the writers; once more where two of them made the same new key at one moment.
 5. The index becomes the constraint and the trigger goes, under a lock that gives up after 40 ms and tries again.
 
-Killed anywhere, it goes on from what is in the catalog. Afterwards writers get a unique violation for a double.
+Killed anywhere, it goes on from what is in the catalog; `give_up` takes that away. Afterwards writers get a unique
+violation for a double.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Final
 
@@ -25,16 +24,11 @@ from psycopg import sql
 
 from include.gleaner.errors import SchemaError
 from include.gleaner.ops.old_table import OldTable
+from include.gleaner.ops.table_moments import alone, at_a_free_moment
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
 
-LOOKUP: Final = "gleaner_adopt_lookup"
-UNIQUE: Final = "gleaner_adopt_unique"
-LOCK_SECONDS: Final = (
-    60.0  # for another adoption of the table to end; a killed one's session may outlive it for a while
-)
-MOMENT_SECONDS: Final = 600.0  # to wait for a moment in which nobody holds the table
 ATTEMPTS: Final = 20
 FEWEST_KEYS, FIRST_KEYS, MOST_KEYS = 4, 20, 400  # that one transaction looks at
 AIM_SECONDS: Final = 0.015  # that it should take: so long a writer may wait for a row of it
@@ -71,24 +65,63 @@ def adopt(conn: psycopg.Connection, label: str, *, dry_run: bool = False) -> Ado
     SchemaError when the table cannot be adopted, with what to do; what was done is gone on with by the next try.
     """
     table = OldTable.read(conn, label)
+    table.refuse_second(conn)
     if dry_run:
         return _counted(conn, table, dry_run=True, builds=0)
-    with _alone(conn, table):
+    with alone(conn, table):
         conn.execute(queries("adopt")["settings"])
         builds = 0
         if not table.has_constraint(conn):
             _make_removed(conn, table)
             _make_lookup(conn, table)
             conn.execute(table.statement("create_superseder"))
-            _at_a_free_moment(conn, table, table.statement("create_trigger"))
+            at_a_free_moment(conn, table, table.statement("create_trigger"))
             remove_doubles(conn, table)
             builds = _make_unique(conn, table)
-            constrain = table.statement("add_constraint", index=sql.Identifier(UNIQUE))
-            _at_a_free_moment(conn, table, constrain, table.statement("drop_trigger"))
+            constrain = table.statement("add_constraint", index=sql.Identifier(table.unique))
+            at_a_free_moment(conn, table, constrain, table.statement("drop_trigger"))
         for name in _own_indexes(conn, table):
             _drop(conn, table, name)
         conn.execute(table.statement("drop_superseder"))
         return _counted(conn, table, dry_run=False, builds=builds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenUp:
+    """What an adoption that is given up leaves behind: the rows it removed, beside the table."""
+
+    table: str
+    removed_table: str
+    adopted: bool  # it was over before: the constraint stays
+    had_trigger: bool
+    indexes: tuple[str, ...]  # that were taken away
+    removed: int  # rows that are in the table of removed rows
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def give_up(conn: psycopg.Connection, label: str) -> GivenUp:
+    """Take away what an adoption that did not end works with, its trigger first; again does nothing.
+
+    Rows that were removed stay where they are. `conn` as for `adopt`, and so the errors.
+    """
+    table = OldTable.read(conn, label)
+    with alone(conn, table):
+        conn.execute(queries("adopt")["settings"])
+        row = conn.execute(queries("adopt")["has_trigger"], {"oid": table.oid}).fetchone()
+        had_trigger = row is not None and bool(row[0])
+        if had_trigger:
+            at_a_free_moment(conn, table, table.statement("drop_trigger"))
+        conn.execute(table.statement("drop_superseder"))
+        dropped = tuple(_own_indexes(conn, table))
+        for name in dropped:
+            _drop(conn, table, name)
+        identical, older = _removed(conn, table)
+        return GivenUp(
+            table=table.label, removed_table=table.removed_label, adopted=table.has_constraint(conn),
+            had_trigger=had_trigger, indexes=dropped, removed=identical + older,
+        )  # fmt: skip
 
 
 def write_lines(conn: psycopg.Connection, label: str, file: IO[str]) -> int:
@@ -129,13 +162,13 @@ def remove_doubles(conn: psycopg.Connection, table: OldTable) -> int:
 def _make_unique(conn: psycopg.Connection, table: OldTable) -> int:
     """Build the unique index over the key; how many builds it took."""
     for number in range(ATTEMPTS):
-        valid = _own_indexes(conn, table).get(UNIQUE)
+        valid = _own_indexes(conn, table).get(table.unique)
         if valid:
             return number
         if valid is False:
-            _drop(conn, table, UNIQUE)
+            _drop(conn, table, table.unique)
         try:
-            conn.execute(table.statement("create_unique", index=sql.Identifier(UNIQUE)))
+            conn.execute(table.statement("create_unique", index=sql.Identifier(table.unique)))
         except psycopg.errors.UniqueViolation:
             log.info("%s: writers made a double while the unique index was built; once more", table.label)
             remove_doubles(conn, table)
@@ -143,29 +176,6 @@ def _make_unique(conn: psycopg.Connection, table: OldTable) -> int:
         f"{table.label}: in {ATTEMPTS} tries some writer was always faster with a new double; "
         "pause whoever writes the same chunks again and again, and run it again"
     )
-
-
-def _at_a_free_moment(conn: psycopg.Connection, table: OldTable, *statements: sql.Composed) -> None:
-    """Run what needs the table for itself, in one transaction that gives up its place in the queue soon and often."""
-    deadline = time.monotonic() + MOMENT_SECONDS
-    pause = 0.2
-    while True:
-        try:
-            with conn.transaction():
-                conn.execute(queries("adopt")["short_lock"])
-                for statement in statements:
-                    conn.execute(statement)
-            return
-        except psycopg.errors.LockNotAvailable:
-            if time.monotonic() > deadline:
-                blockers = conn.execute(queries("adopt")["blockers"], {"oid": table.oid}).fetchall()
-                told = ", ".join(f"process {pid} for {seconds} s" for pid, seconds in blockers) or "somebody"
-                raise SchemaError(
-                    f"{table.label} is never free: {told} holds it; end that transaction and run it again, "
-                    "it goes on from here"
-                ) from None
-        time.sleep(pause)
-        pause = min(5.0, pause * 1.5)
 
 
 def _make_removed(conn: psycopg.Connection, table: OldTable) -> None:
@@ -181,11 +191,11 @@ def _has_removed(conn: psycopg.Connection, table: OldTable) -> bool:
 
 
 def _make_lookup(conn: psycopg.Connection, table: OldTable) -> None:
-    valid = _own_indexes(conn, table).get(LOOKUP)
+    valid = _own_indexes(conn, table).get(table.lookup)
     if valid is False:  # an earlier build was cut off
-        _drop(conn, table, LOOKUP)
+        _drop(conn, table, table.lookup)
     if not valid:
-        conn.execute(table.statement("create_lookup", index=sql.Identifier(LOOKUP)))
+        conn.execute(table.statement("create_lookup", index=sql.Identifier(table.lookup)))
 
 
 def _own_indexes(conn: psycopg.Connection, table: OldTable) -> dict[str, bool]:
@@ -199,25 +209,16 @@ def _drop(conn: psycopg.Connection, table: OldTable, index: str) -> None:
 
 def _counted(conn: psycopg.Connection, table: OldTable, *, dry_run: bool, builds: int) -> Adoption:
     rows, doubles, without_key = conn.execute(table.statement("count_rows")).fetchone() or (0, 0, 0)
-    identical, older = 0, 0
-    if _has_removed(conn, table):
-        identical, older = conn.execute(table.statement("count_removed")).fetchone() or (0, 0)
+    identical, older = _removed(conn, table)
     return Adoption(
         table=table.label, removed_table=table.removed_label, constraint=table.definition, dry_run=dry_run, rows=rows,
         doubles=doubles, rows_without_key=without_key, removed_identical=identical, removed_older=older, builds=builds,
     )  # fmt: skip
 
 
-@contextmanager
-def _alone(conn: psycopg.Connection, table: OldTable) -> Iterator[None]:
-    key = {"table": table.label}
-    deadline = time.monotonic() + LOCK_SECONDS
-    while not (row := conn.execute(queries("adopt")["try_lock"], key).fetchone()) or not row[0]:
-        if time.monotonic() > deadline:
-            raise SchemaError(f"{table.label} is being adopted by somebody else; wait for it, then run again")
-        time.sleep(0.25)
-    try:
-        yield
-    finally:
-        if not conn.closed:
-            conn.execute(queries("adopt")["unlock"], key)
+def _removed(conn: psycopg.Connection, table: OldTable) -> tuple[int, int]:
+    """How many rows were removed in all tries: those that said the same, and older ones."""
+    if not _has_removed(conn, table):
+        return 0, 0
+    identical, older = conn.execute(table.statement("count_removed")).fetchone() or (0, 0)
+    return identical, older

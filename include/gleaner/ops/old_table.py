@@ -40,6 +40,16 @@ class OldTable:
         return f"{self.schema}.{self.name}_removed"
 
     @property
+    def lookup(self) -> str:
+        """Name of the index that doubles are found by; like all that adoption makes, of this table alone."""
+        return f"gleaner_adopt_lookup_{self.oid}"
+
+    @property
+    def unique(self) -> str:
+        """Name of the unique index, until it is the constraint's."""
+        return f"gleaner_adopt_unique_{self.oid}"
+
+    @property
     def definition(self) -> str:
         """Of the constraint, as Postgres tells it."""
         return f"UNIQUE ({', '.join(self.key)})"
@@ -55,6 +65,8 @@ class OldTable:
         if match is None:
             raise InvalidParamError("table", "needs the form SCHEMA.TABLE")
         schema, name = match[1], match[2]
+        if schema == "gleaner":
+            raise SchemaError(f"{label} is Gleaner's own table; `db verify` says what its constraint needs")
         quoted = sql.Identifier(schema, name).as_string(conn)
         found = conn.execute(statements["relation"], {"table": quoted}).fetchone()
         if found is None:
@@ -95,6 +107,16 @@ class OldTable:
         row = conn.execute(queries("adopt")["constraint"], {"oid": self.oid, "name": CONSTRAINT}).fetchone()
         return row is not None
 
+    def refuse_second(self, conn: psycopg.Connection) -> None:
+        """Raise SchemaError when another table of the schema has the constraint already."""
+        name = sql.Identifier(self.schema, CONSTRAINT).as_string(conn)
+        row = conn.execute(queries("adopt")["name_taken_by"], {"name": name, "oid": self.oid}).fetchone()
+        if row is not None:
+            raise SchemaError(
+                f"{row[0]} has a {CONSTRAINT} already, and a schema holds one of that name; give {self.label} a schema "
+                f"of its own: ALTER TABLE {self.label} SET SCHEMA ..."
+            )
+
     def statement(self, query: str, **more: sql.Composable) -> sql.Composed:
         """A query of adopt.sql with this table's names in it."""
         content = [name for name in self.columns if name not in (self.id, *self.key, *AGES)]
@@ -103,6 +125,7 @@ class OldTable:
             "removed": sql.Identifier(self.schema, f"{self.name}_removed"),
             "schema": sql.Identifier(self.schema),
             "constraint": sql.Identifier(CONSTRAINT),
+            "superseder": sql.Identifier(self.schema, f"gleaner_adopt_supersede_{self.oid}"),
             "id": sql.Identifier(self.id),
             "id_type": _trusted(self.columns[self.id]),
             "key": _listed(self.key),

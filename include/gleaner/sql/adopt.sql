@@ -28,6 +28,11 @@ SELECT conrelid::regclass::text FROM pg_constraint WHERE confrelid = %(oid)s AND
 -- constraint --
 SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %(oid)s AND conname = %(name)s
 
+-- name_taken_by --
+-- The other table of the schema whose constraint has the name: the index behind it needs a name of its own in the schema.
+SELECT coalesce(i.indrelid, c.oid)::regclass::text FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+WHERE c.oid = to_regclass(%(name)s) AND coalesce(i.indrelid, c.oid) <> %(oid)s
+
 -- own_indexes --
 -- Those that an earlier try made, and whether they are whole.
 SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -66,7 +71,7 @@ CREATE INDEX CONCURRENTLY {index} ON {table} ({key}, {id})
 -- create_superseder --
 -- From here on a new row does at once what `remove` does later: rows of its key that are not newer make way for it. A rival that
 -- is about to do the same is waited for, and then looked at again.
-CREATE OR REPLACE FUNCTION {schema}.gleaner_adopt_supersede() RETURNS trigger
+CREATE OR REPLACE FUNCTION {superseder}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $body$
 DECLARE found_rows integer;
 BEGIN
@@ -86,13 +91,16 @@ END $body$
 
 -- create_trigger --
 CREATE OR REPLACE TRIGGER gleaner_adopt_supersede BEFORE INSERT ON {table}
-FOR EACH ROW EXECUTE FUNCTION {schema}.gleaner_adopt_supersede()
+FOR EACH ROW EXECUTE FUNCTION {superseder}()
 
 -- drop_trigger --
 DROP TRIGGER IF EXISTS gleaner_adopt_supersede ON {table}
 
 -- drop_superseder --
-DROP FUNCTION IF EXISTS {schema}.gleaner_adopt_supersede()
+DROP FUNCTION IF EXISTS {superseder}()
+
+-- has_trigger --
+SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = %(oid)s AND tgname = 'gleaner_adopt_supersede')
 
 -- create_unique --
 CREATE UNIQUE INDEX CONCURRENTLY {index} ON {table} ({key})
