@@ -163,7 +163,7 @@ def fit(pages: Iterable[Example]) -> BlockModel:
         if not leaves:
             continue
         names = tuple(page.features)
-        rows.append(np.stack(list(page.features.values()), axis=1))
+        rows.append(np.stack(np.broadcast_arrays(*page.features.values()), axis=1))
         wanted.append(labels([leaf.text for leaf in leaves], page.truth))
         weight = np.sqrt([max(leaf.weight, 0.3) for leaf in leaves])
         weights.append(weight / weight.sum())

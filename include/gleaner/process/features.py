@@ -33,7 +33,10 @@ _NOWHERE: Final = 1_000_000
 
 
 def features_of(outline: Outline, head: Head, opinions: Sequence[Sequence[bool]]) -> dict[str, Floats]:
-    """A column for each feature, a value for each leaf. `opinions`: what the rules keep, after each of their steps."""
+    """A column for each feature, a value for each leaf; one value alone for what is the same all over the page.
+
+    `opinions`: what the rules keep, after each of their steps.
+    """
     page = _Page(outline)
     found: dict[str, Any] = {}
     found |= page.texts()
@@ -211,7 +214,7 @@ class _Page:
             "is_article": head.is_article,
             **{name: min(count, 100) for name, count in counts.items()},
         }
-        return {f"page_{name}": np.full(self.count, value) for name, value in told.items()}
+        return {f"page_{name}": value for name, value in told.items()}
 
     def rules(self, opinions: Sequence[Sequence[bool]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -219,7 +222,7 @@ class _Page:
         for number, kept in enumerate(opinions):
             values = np.array(kept, dtype=np.float64)
             found[f"rule{number}"] = values
-            found[f"rule{number}_share"] = np.full(self.count, (values * self.words).sum() / self.total)
+            found[f"rule{number}_share"] = (values * self.words).sum() / self.total
         sums = _sums(values * self.words)
         for reach in (3, 10):
             low, high = np.maximum(self.index - reach, 0), np.minimum(self.index + reach + 1, self.count)

@@ -7,6 +7,7 @@ at some thousand levels; one by Beautiful Soup costs ten times as much as all th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from lxml import etree
@@ -19,6 +20,9 @@ _PIECE: Final = 1 << 18  # bytes that are given to the parser at once
 _DROPPED: Final = frozenset(
     ("style", "template")
 )  # their text is never read; that of scripts is, for what they publish
+
+
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})  # lxml's own for none is slow to ask
 
 
 class Node:
@@ -114,7 +118,7 @@ class _Builder:
         if self._texts:
             self._flush()
         self.count += 1
-        node = Node(name, attrs)
+        node = Node(name, attrs or _NO_ATTRIBUTES)
         around = self._open[-1]
         around.contents.append(node)
         self._open.append(node)
