@@ -6,9 +6,10 @@ import psycopg
 import pytest
 
 from include.gleaner.errors import DataLossError, SchemaError
-from include.gleaner.ops.migrate import migrate, schema_status
-from include.gleaner.ops.migrations import Migration, migrations
+from include.gleaner.ops.migrate import migrate, run_steps, schema_status
+from include.gleaner.ops.migrations import Migration, Step, migrations, steps
 from include.gleaner.ops.rollback import rollback
+from tests.integration.test_migrate import dump
 from tests.support.database_runners import ship
 
 NEWEST = migrations()[-1]
@@ -83,3 +84,54 @@ def test_a_database_without_a_schema_has_nothing_to_take_back(empty_dsn: str) ->
     assert rollback(empty_dsn) == []
     with psycopg.connect(empty_dsn) as conn:
         assert conn.execute("SELECT to_regnamespace('gleaner')").fetchone() == (None,)
+
+
+INDEXES = migrations()[12]
+
+
+def cut_after_one_step(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback of the migration that is made of steps, killed when its first index is gone."""
+
+    def killed(conn: psycopg.Connection, label: str, parts: tuple[Step, ...]) -> None:
+        run_steps(conn, label, parts[:1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("include.gleaner.ops.rollback.run_steps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(dsn, INDEXES.version - 1)
+
+
+def indexes(conn: psycopg.Connection) -> int:
+    names = [step.builds for step in steps(INDEXES.up)]
+    return len(conn.execute("SELECT 1 FROM pg_indexes WHERE indexname = ANY(%s)", (names,)).fetchall())
+
+
+def test_steps_that_were_cut_off_on_the_way_back_are_built_again(
+    conn: psycopg.Connection, knowledge_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dump(knowledge_dsn)
+    cut_after_one_step(knowledge_dsn, monkeypatch)
+    assert indexes(conn) == len(steps(INDEXES.up)) - 1
+    assert INDEXES.label in migrate(knowledge_dsn)
+    assert dump(knowledge_dsn) == before
+
+
+def test_steps_that_were_cut_off_on_the_way_back_are_ended_by_the_next_rollback(
+    conn: psycopg.Connection, knowledge_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_after_one_step(knowledge_dsn, monkeypatch)
+    assert rollback(knowledge_dsn) == [INDEXES.label]  # and not the one below it
+    assert indexes(conn) == 0
+    assert schema_status(conn).version == INDEXES.version - 1
+
+
+def test_steps_that_were_cut_off_on_the_way_up_are_removed_by_a_rollback(
+    conn: psycopg.Connection, knowledge_dsn: str
+) -> None:
+    rollback(knowledge_dsn, INDEXES.version - 1)
+    before = dump(knowledge_dsn)
+    run_steps(conn, INDEXES.label, steps(INDEXES.up)[:1])
+    assert dump(knowledge_dsn) != before
+    assert rollback(knowledge_dsn, INDEXES.version - 1) == [INDEXES.label]
+    assert dump(knowledge_dsn) == before

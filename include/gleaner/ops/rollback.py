@@ -37,8 +37,11 @@ def rollback(dsn: str, to_version: int | None = None, *, lose_data: bool = False
     """Undo every migration above `to_version`, newest first; their names. 0 removes all tables with their rows.
 
     Without a version the newest one is undone. Each is a transaction: a runner that is killed leaves all of it or
-    nothing. Raises DataLossError before anything is changed where content would go and `lose_data` is not set,
-    SchemaError when the database has migrations that this code does not know, or for the reasons of `migrate`.
+    nothing. One made of steps is forgotten before its first step; what a killed runner left of it, on the way up or
+    down, is removed by the next rollback or built again by the next `migrate`.
+
+    Raises DataLossError before anything is changed where content would go and `lose_data` is not set, SchemaError when
+    the database has migrations that this code does not know, or for the reasons of `migrate`.
     """
     undone: list[str] = []
     with only_runner(dsn, "rollback") as conn:
@@ -46,8 +49,9 @@ def rollback(dsn: str, to_version: int | None = None, *, lose_data: bool = False
             return undone
         known = {migration.version: migration for migration in migrations()}
         applied = applied_versions(conn)
+        unfinished = [version for version in known if version not in applied and _has_indexes(conn, known[version])]
         if to_version is None:
-            to_version = sorted({0, *applied})[-2] if applied else 0
+            to_version = sorted({0, *applied})[-1 if unfinished else -2] if applied else 0
         above = sorted((version for version in applied if version > to_version), reverse=True)
         if strangers := [version for version in above if version not in known]:
             raise SchemaError(
@@ -57,16 +61,25 @@ def rollback(dsn: str, to_version: int | None = None, *, lose_data: bool = False
         if not lose_data and len(above) > 1:
             with explained(f"the way back to {to_version:04d}"):
                 patiently(conn, "the rollback", partial(_look_ahead, conn, [known[version] for version in above]))
-        for version in above:
+        for version in sorted({*above, *unfinished}, reverse=True):
+            if version <= to_version:
+                continue
             migration = known[version]
             with explained(f"the way back from {migration.label}"):
                 if parts := steps(migration.down):
-                    run_steps(conn, migration.label, parts)
                     conn.execute(queries("migrate")["forget"], {"version": version})
+                    run_steps(conn, migration.label, parts)
                 else:
                     patiently(conn, migration.label, partial(_undo, conn, migration, lose_data))
             undone.append(migration.label)
     return undone
+
+
+def _has_indexes(conn: psycopg.Connection, migration: Migration) -> bool:
+    """Whether there is an index that its steps build, whole or not."""
+    names = [step.builds for step in steps(migration.up) if step.builds]
+    query = queries("migrate")["index_is_valid"]
+    return any(conn.execute(query, {"index_name": name}).fetchone() for name in names)
 
 
 def _undo(conn: psycopg.Connection, migration: Migration, lose_data: bool, wait: str) -> None:
