@@ -214,7 +214,7 @@ def test_two_runs_do_not_share_a_folder(folder: Path) -> None:
     first = Run(folder)
     first.wait_for("Postgres")
     second = Run(folder)
-    assert second.process.wait(30) == 1
+    assert second.process.wait(90) == 1
     assert "another run is using" in second.output
     first.process.send_signal(signal.SIGINT)
     assert first.end() == 130

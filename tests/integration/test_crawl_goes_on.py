@@ -208,7 +208,7 @@ def test_a_task_that_is_told_to_end_does_not_wait_for_slow_pages(
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=40)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert b"KeyboardInterrupt" in told
     site.routes |= {path: page(path) for path in PAGES}
     site.routes[PAGES[0]] = page("deep", "/deep")

@@ -216,7 +216,7 @@ def test_two_at_once_leave_each_chunk_its_vector(tenant: Tenant) -> None:
         subprocess.Popen([sys.executable, "-c", KILLED], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         for _ in range(2)
     ]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(240) for process in processes] == [0, 0]
     maintain()
     assert missing(tenant) == 0
     assert len(tenant.knowledge()) == 5

@@ -146,7 +146,7 @@ def test_a_table_that_is_locked_does_not_hold_up_the_scraper(
         other.execute("LOCK TABLE gleaner.metric_total")
         began = time.monotonic()
         found = parsed(get(client).text)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
     assert found["gleaner_database_fault", "timeout"] == 1
     fresh()
     assert parsed(get(client).text)["gleaner_up",] == 1

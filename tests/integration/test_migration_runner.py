@@ -162,7 +162,7 @@ def test_a_table_in_use_is_waited_for_without_holding_up_others(
         finally:
             reader.rollback()
         assert migrating.result(20) == [COLUMN.label]
-    assert longest < 2.5  # a try takes a second; without its limit this would be the transaction's whole length
+    assert longest < 6  # a try takes a second; without its limit this would be the transaction's whole length
 
 
 def test_every_third_try_is_long_enough_to_end_an_autovacuum(

@@ -30,7 +30,7 @@ def delay(task: Any, params: dict[str, Any], batch: dict[str, Any]) -> float:
     try:
         task(params, RUN, batch, 1)
     except AirflowRescheduleException as reschedule:
-        assert time.time() - began < 2
+        assert time.time() - began < 4  # the shortest wait of these tests is five seconds
         return max(float(reschedule.reschedule_date.timestamp() - began), 0.001)
     return 0.0
 
@@ -43,15 +43,16 @@ def test_without_a_pace_nothing_waits(tenant: Tenant) -> None:
 def test_batches_wait_for_their_turn_over_all_workers_without_a_slot(tenant: Tenant) -> None:
     params, batches = planned(tenant, 24, pages_per_minute=240)  # four a second: eight pages are two seconds
     waits = [delay(pipeline.process_pages, params, batch) for batch in batches]
-    began = time.monotonic()
     assert waits[0] == 0.0  # ten seconds' worth are there from the start: 40 pages
     assert waits[1:] == [0.0, 0.0]
     slow = {**params, "pages_per_minute": 48}  # eight a bucket
     loads = pipeline.survey_site(slow, RUN)
+    began = time.monotonic()
     first = [delay(pipeline.load_chunks, slow, batch) for batch in loads]
     assert first[0] == 0.0
-    assert all(5 < wait <= 11 for wait in first[1:])  # eight pages at 48 a minute are ten seconds
-    assert time.monotonic() - began < 10
+    spent = time.monotonic() - began
+    assert spent < 9, "too busy a machine to tell"
+    assert all(9.9 - spent <= wait <= 11 for wait in first[1:])  # eight pages at 48 a minute are ten seconds
     tenant.conn.execute("UPDATE gleaner.endpoint_state SET state = jsonb_set(state::jsonb, '{bucket,at}', '0')")
     assert delay(pipeline.load_chunks, slow, loads[1]) == 0.0
 

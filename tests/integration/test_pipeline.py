@@ -366,7 +366,8 @@ def test_a_load_that_is_killed_pays_for_no_stored_vector_again(tenant: Tenant) -
         assert process.stdout is not None
         process.stdout.close()
     kept = _stored_vectors(tenant)
-    time.sleep(1.0)  # requests that were under way are still being answered, to nobody
+    time.sleep(0.5)  # requests that were under way are still being answered, to nobody
+    tenant.endpoint.wait_until_idle()
     asked = tenant.endpoint.stats().inputs
     tenant.endpoint.configure(latency_ms=0)
     for batch in batches:

@@ -167,6 +167,13 @@ class EmbeddingServer:
             self._under_way -= 1
             self._stats.statuses[str(status)] = self._stats.statuses.get(str(status), 0) + 1
 
+    def wait_until_idle(self, seconds: float = 60) -> None:
+        """Until no call is under way."""
+        deadline = time.monotonic() + seconds
+        while self._under_way:
+            assert time.monotonic() < deadline, f"{self._under_way} calls are under way"
+            time.sleep(0.01)
+
     def size(self, inputs: int, tokens: int) -> None:
         with self._lock:
             self._stats.most_inputs = max(self._stats.most_inputs, inputs)
