@@ -38,6 +38,22 @@ case "${AIRFLOW__API__BASE_URL:-}" in
     https://*) export AIRFLOW__FAB__COOKIE_SECURE=True AIRFLOW__FAB__ENABLE_PROXY_FIX=True ;;
 esac
 
+# A component asks once for the address of the StatsD exporter, which may start at the same moment, and without an answer
+# it is silent for good.
+case "${AIRFLOW__METRICS__STATSD_ON:-}-${1:-}" in
+    [Tt]rue-api-server | [Tt]rue-scheduler | [Tt]rue-dag-processor | [Tt]rue-triggerer | [Tt]rue-celery)
+        tries=30
+        until getent hosts "${AIRFLOW__METRICS__STATSD_HOST:-localhost}" > /dev/null; do
+            tries=$((tries - 1))
+            if [ "$tries" -eq 0 ]; then
+                echo "gleaner: there is no host ${AIRFLOW__METRICS__STATSD_HOST:-}: no StatsD metrics until the next start" >&2
+                break
+            fi
+            sleep 1
+        done
+        ;;
+esac
+
 case "${1:-}" in
     init)
         for name in GLEANER_POSTGRES_PASSWORD GLEANER_KNOWLEDGE_DB_PASSWORD GLEANER_ADMIN_PASSWORD; do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,34 @@ def test_secrets_come_from_files_too_and_the_environment_goes_first(secrets_fold
     assert "GLEANER_JWT_SECRET is a default" in preflight({"GLEANER_JWT_SECRET": "change-me"}, secrets_folder).stderr
     (secrets_folder / "jwt_secret").write_text("", "ascii")
     assert "GLEANER_JWT_SECRET is not set" in preflight({}, secrets_folder).stderr
+
+
+@pytest.mark.parametrize(("on", "command", "there_after"), [
+    ("True", "scheduler", 3), ("True", "celery worker", 3), ("True", "scheduler", 99), ("True", "version", 99),
+    ("False", "scheduler", 99),
+])  # fmt: skip
+def test_components_wait_for_the_exporter_for_a_while(tmp_path: Path, on: str, command: str, there_after: int) -> None:
+    tries = tmp_path / "tries"
+    tools = {
+        "getent": f'echo "$2" >> {tries}; [ "$(wc -l < {tries})" -gt {there_after} ]',
+        "sleep": ":",
+        "airflow": 'echo "started: $*"',
+    }
+    for name, script in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", "ascii")
+        (tmp_path / name).chmod(0o755)
+    environ = {
+        **SECRETS, "PATH": f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "AIRFLOW__METRICS__STATSD_ON": on, "AIRFLOW__METRICS__STATSD_HOST": "statsd-exporter",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["sh", str(FOLDER / "entrypoint.sh"), *command.split()], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"started: {command}\n"
+    asked = tries.read_text("ascii").split() if tries.exists() else []
+    wanted = 0 if on == "False" or command == "version" else min(there_after + 1, 30)
+    assert asked == ["statsd-exporter"] * wanted
+    assert ("there is no host statsd-exporter" in done.stderr) is (wanted == 30)
 
 
 def test_the_example_is_refused_as_it_stands(secrets_folder: Path) -> None:
