@@ -212,6 +212,7 @@ def test_a_rate_limit_halves_what_is_under_way(server: EmbeddingServer) -> None:
     first = next(answers)
     # All eight were refused: 8 requests halved to 4, then 5 after the first answer.
     assert server.stats().most_under_way == 8
+    server.configure(together=0)
     server.reset()
     assert_all_right([first, *answers], texts)
     assert server.stats().most_under_way < 8
