@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import dag, task
 
 from include.gleaner import pipeline, pools
-from include.gleaner.assets import TENANT_KNOWLEDGE
+from include.gleaner.assets import ANNOUNCED, TENANT_KNOWLEDGE, announce
 from include.gleaner.defaults import BATCH_NAME, DAG_ARGS, FIRST
 
 
@@ -60,11 +60,15 @@ def maintain_knowledge():
         return pipeline.mend_pages(batch, ti.try_number)
 
     # Named here, the asset is there before any run: two first runs that end together would both make it.
-    @task(**FIRST, trigger_rule="all_done", inlets=[TENANT_KNOWLEDGE])
-    def look_over():
-        return pipeline.look_over_knowledge()
+    @task(**FIRST, trigger_rule="all_done", inlets=[TENANT_KNOWLEDGE], outlets=[ANNOUNCED])
+    def look_over(filled, mended, run_id=None, dag_run=None, outlet_events=None):
+        told = pipeline.look_over_knowledge()
+        for website in pipeline.maintained_websites(filled, mended, run_id, dag_run.start_date):
+            announce(outlet_events, website["tenant"], website)
+        return told
 
-    [fill.expand(batch=find()), mend.expand(batch=find_broken())] >> look_over()
+    found, broken = find(), find_broken()
+    [fill.expand(batch=found), mend.expand(batch=broken)] >> look_over(found, broken)
 
 
 maintain_knowledge()

@@ -28,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
 
 from include.gleaner import pipeline, pools
+from include.gleaner.assets import ANNOUNCED, announce
 from include.gleaner.defaults import BATCH_NAME, DAG_ARGS, FIRST
 from include.gleaner.params import REBUILD_FORM
 
@@ -62,9 +63,12 @@ def rebuild_knowledge():
     def load(batch, params=None, ti=None, data_interval_start=None, data_interval_end=None):
         return pipeline.reload_chunks(params, (data_interval_start, data_interval_end), batch, ti.try_number)
 
-    @task(**FIRST, trigger_rule="all_done")
-    def report(params=None, run_id=None, data_interval_start=None, data_interval_end=None):
-        return pipeline.report_rebuild(params, run_id, (data_interval_start, data_interval_end))
+    @task(**FIRST, trigger_rule="all_done", outlets=[ANNOUNCED])
+    def report(params=None, run_id=None, data_interval_start=None, data_interval_end=None, outlet_events=None):
+        told = pipeline.report_rebuild(params, run_id, (data_interval_start, data_interval_end))
+        for website in pipeline.rebuilt_websites(params, run_id, (data_interval_start, data_interval_end)):
+            announce(outlet_events, website["tenant"], website)
+        return told
 
     surveyed = survey()
     process.expand(batch=find()) >> surveyed

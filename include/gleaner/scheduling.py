@@ -1,7 +1,8 @@
-"""What Gleaner does in Airflow's scheduler: its pools are there before a task needs them. Registered by the plugin.
+"""What Gleaner does in Airflow's scheduler, by the plugin: pools and assets are there before they are needed.
 
 A task whose pool does not exist is never run and says nothing, so a missing pool is made. One that exists is left as it
-is: its slots are for the operator to choose.
+is: its slots are for the operator to choose. An asset that is only announced is made by Airflow when the first task
+that announces it ends; of two that end at the same moment one would be red, so it is made when the run starts.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class PoolKeeper:
         """When a run of one of Gleaner's DAGs starts."""
         if dag_run.dag_id in DAG_IDS:
             make_missing_pools()
+            tenant = (dag_run.conf or {}).get("tenant")
+            make_missing_assets(tenant if isinstance(tenant, str) else "")
 
 
 def make_missing_pools() -> list[str]:
@@ -66,3 +69,35 @@ def make_missing_pools() -> list[str]:
     for pool in missing:
         log.warning("pool %s was not there; made with %d slots", pool.name, pool.slots)
     return [pool.name for pool in missing]
+
+
+def make_missing_assets(tenant: str) -> None:
+    """Make the assets of the tenant, and of all of them, and name them as what Gleaner's alias stands for.
+
+    As `make_missing_pools` does: in a session of its own, beside others, and without harm to the scheduler.
+    """
+    from airflow import settings
+    from airflow.models.asset import AssetAliasModel, AssetModel
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+    from sqlalchemy.orm import Session
+
+    from include.gleaner.assets import ANNOUNCED, TENANT_KNOWLEDGE, knowledge_of
+
+    for wanted in (TENANT_KNOWLEDGE, *([knowledge_of(tenant)] if tenant else [])):
+        try:
+            with Session(settings.engine) as session:
+                alias = session.scalar(select(AssetAliasModel).where(AssetAliasModel.name == ANNOUNCED.name))
+                asset = session.scalar(
+                    select(AssetModel).where(AssetModel.name == wanted.name, AssetModel.uri == wanted.uri)
+                )
+                if asset is None:
+                    asset = AssetModel(name=wanted.name, uri=wanted.uri, group="asset", extra={})
+                    session.add(asset)
+                if alias is not None and alias not in asset.aliases:
+                    asset.aliases.append(alias)
+                session.commit()
+        except IntegrityError:
+            continue  # somebody else has made it
+        except (SQLAlchemyError, ValueError) as error:
+            log.warning("asset %s could not be looked at: %s", wanted.name, type(error).__name__)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from include.gleaner.errors import RequestError
-from include.gleaner.local.airflow import VIEWER
+from include.gleaner.local.airflow import DATABASE, VIEWER
 from include.gleaner.pools import CRAWL, LOAD, PROCESS
 from tests.acceptance.conftest import DAG, Gleaner, Run
 from tests.acceptance.test_ingest import KNOWLEDGE
@@ -119,6 +120,10 @@ def test_a_backfill_of_a_week_rebuilds_each_day_once(gleaner: Gleaner, days: lis
     stable = [(row[0], row[1], row[2], row[3], row[4]) for row in before]
     assert [(row[0], row[1], row[2], row[3], row[4]) for row in gleaner.rows(KNOWLEDGE, TENANT)] == stable
     assert gleaner.rows("SELECT count(*) FROM gleaner.tenant_knowledge WHERE full_text = 'old'") == [(0,)]
+    events = [e for e in gleaner.api.asset_events(f"tenant_knowledge/{TENANT}") if e["source_dag_id"] == REBUILD]
+    assert {event["extra"]["source"] for event in events} == {gleaner.stack.website_url}
+    assert len(events) == DAYS - 1
+    assert sum(event["extra"]["work"]["updated"] for event in events) == len(before)
 
 
 def test_bad_conf_of_a_backfill_is_refused(gleaner: Gleaner, days: list[int]) -> None:
@@ -200,6 +205,37 @@ def test_who_waits_for_a_tenant_is_told_of_its_runs_but_not_of_dry_ones(gleaner:
     assert any(event["extra"]["tenant"] == "announced" for event in gleaner.api.asset_events("tenant_knowledge"))
     assert gleaner.ingest(conf(gleaner, "announced", max_pages=3, dry_run=True)).state == "success"
     assert len(gleaner.api.asset_events("tenant_knowledge/announced")) == 1
+
+
+def test_two_first_runs_of_a_tenant_that_end_together_are_both_green(
+    gleaner: Gleaner, handbook: StaticSite, connection: None
+) -> None:
+    """Airflow makes an asset that it does not know when a task that announces it ends; only one of two can."""
+    sites = (gleaner.stack.website_url, handbook.url)
+    runs = [gleaner.api.trigger(DAG, {**conf(gleaner, "twice", max_pages=2), "url": site}) for site in sites]
+
+    def ended() -> int:
+        tasks = [task for run in runs for task in gleaner.api.task_instances(DAG, run)]
+        return sum(task["task_id"] == "reconcile" and task["state"] in ("success", "failed") for task in tasks)
+
+    with psycopg.connect(gleaner.stack.postgres.dsn(DATABASE)) as airflow:
+        started = lambda: all(gleaner.api.dag_run(DAG, run)["state"] == "running" for run in runs)  # noqa: E731
+        wait(gleaner, started, "the runs have not started")
+        # Whoever wants to make an asset waits, as when both ask at the same moment.
+        airflow.execute("LOCK TABLE asset, asset_alias_asset IN SHARE MODE")
+        waiting = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'"
+            " AND relation = ANY('{asset,asset_alias_asset}'::regclass[])"
+        )
+        wait(
+            gleaner,
+            lambda: ended() == 2 or (airflow.execute(waiting).fetchone() or (0,))[0] >= 2,
+            "the runs have not ended",
+        )
+        airflow.rollback()
+    assert [wait_for(gleaner, DAG, run) for run in runs] == ["success", "success"]
+    events = gleaner.api.asset_events("tenant_knowledge/twice")
+    assert {event["extra"]["source"] for event in events} == set(sites)
 
 
 def test_a_pool_that_is_missing_is_made_again(gleaner: Gleaner) -> None:

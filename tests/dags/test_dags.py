@@ -123,8 +123,11 @@ def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
         for name in ("fill", "mend"):
             assert (tasks[name]["pool"], tasks[name]["mapped"]) == ("gleaner_load", True)
             assert "label" in tasks[name]["name"]
-        assert (tasks["find"]["downstream"], tasks["find_broken"]["downstream"]) == (["fill"], ["mend"])
+        assert (tasks["find"]["downstream"], tasks["find_broken"]["downstream"]) == (
+            ["fill", "look_over"], ["look_over", "mend"],
+        )  # fmt: skip
         assert tasks["look_over"]["trigger"] == "all_done"  # also when there was nothing to fill
+        assert tasks["look_over"]["outlets"] == ["tenant_knowledge_announced"]
         assert dag["runs"] == 1
         return
     if dag_id == "migrate_knowledge":
@@ -138,6 +141,7 @@ def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
     if dag_id == "rebuild_knowledge":
         assert (tasks["process"]["pool"], tasks["load"]["pool"]) == ("gleaner_process", "gleaner_load")
         assert tasks["survey"]["trigger"] == tasks["report"]["trigger"] == "all_done"
+        assert tasks["report"]["outlets"] == ["tenant_knowledge_announced"]
         return
     if dag_id == "refresh_websites":
         assert tasks["find"]["downstream"] == ["ingest"]

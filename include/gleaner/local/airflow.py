@@ -190,6 +190,10 @@ class LocalAirflow:
             "AIRFLOW__API__SECRET_KEY": keys["api"],
             "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+            # Files that changed are read at once all the same; reading the others again takes time from the tasks.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+            # A stage begins as soon as the one before has ended, not up to a second later.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self._folder / "logs"),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),

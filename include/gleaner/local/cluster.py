@@ -41,6 +41,7 @@ class Cluster:
             "AIRFLOW__CORE__PARALLELISM": str(4 * self.workers * self.concurrency),
             "AIRFLOW__CELERY__BROKER_URL": self.broker_url,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata}",
+            "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "include.gleaner.celery_settings.OPTIONS",  # loads libraries once
             "AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
             "AIRFLOW__CELERY__OPERATION_TIMEOUT": "10",
             "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",

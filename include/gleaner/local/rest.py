@@ -86,9 +86,9 @@ class AirflowApi:
         return None if found is None else found["value"]
 
     def asset_events(self, name: str) -> list[dict[str, Any]]:
-        """What was announced of the asset, the newest last."""
-        path = "/assets/events?limit=100&order_by=timestamp"
-        return [event for event in self._json("GET", path)["asset_events"] if event["name"] == name]
+        """What was announced of the asset among the newest hundred events, the newest last."""
+        path = "/assets/events?limit=100&order_by=-timestamp"
+        return [event for event in reversed(self._json("GET", path)["asset_events"]) if event["name"] == name]
 
     def backfill(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Begin a backfill, as the API describes it; dry: only which days it would be."""

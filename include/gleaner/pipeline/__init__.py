@@ -6,6 +6,7 @@ after a kill at any line. Heavy modules are imported inside, so that a DAG file 
 
 from __future__ import annotations
 
+from include.gleaner.pipeline.announcing import maintained_websites, rebuilt_websites
 from include.gleaner.pipeline.ingest_tasks import (
     crawl_website,
     load_chunks,
@@ -49,9 +50,11 @@ __all__ = [
     "find_pages_to_mend",
     "load_chunks",
     "look_over_knowledge",
+    "maintained_websites",
     "mend_pages",
     "plan_batches",
     "process_pages",
+    "rebuilt_websites",
     "reconcile",
     "reload_chunks",
     "report_rebuild",

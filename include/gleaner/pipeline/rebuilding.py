@@ -53,11 +53,11 @@ def report(
         "until": request.until.isoformat(), "sources": len(jobs), "dry_run": request.dry_run,
     }  # fmt: skip
     totals = dict.fromkeys(TOTALS, 0)
-    retired = {"retired": 0, "held_back": 0}
+    none = {"retired": 0, "held_back": 0}
+    retired = dict.fromkeys((job_id for _, _, job_id in jobs), none)
     if request.stage == "process" and not request.dry_run:
         for tenant_id, source_id, job_id in jobs:
-            own = retire(conn, tenant_id=tenant_id, source_id=source_id, job_id=job_id)
-            retired = {name: retired[name] + own[name] for name in retired}
+            retired[job_id] = retire(conn, tenant_id=tenant_id, source_id=source_id, job_id=job_id)
     if jobs and not request.dry_run:
         index_model(conn, policy)  # before readers come
     for tenant_id in dict.fromkeys(job[0] for job in jobs):
@@ -68,10 +68,12 @@ def report(
         row = conn.execute(sql["totals"], key).fetchone() or (0,) * len(TOTALS)
         work = dict(zip(TOTALS, row, strict=True))
         totals = {name: totals[name] + work[name] for name in TOTALS}
-        conn.execute(sql["finish_job"], {**key, "report": Jsonb({**told, "work": work})})
+        own = {**told, "work": work, "retired": retired[job_id]}
+        conn.execute(sql["finish_job"], {**key, "report": Jsonb(own)})
     left = conn.execute(sql["not_rebuilt"], _key(request, policy)).fetchone() or (0,)
     price = None if policy.price is None else round(totals["tokens"] * policy.price / 1_000_000, 6)
-    return {**told, "work": totals, "retired": retired, "cost": price, "not_rebuilt": left[0]}
+    sums = {name: sum(own[name] for own in retired.values()) for name in none}
+    return {**told, "work": totals, "retired": sums, "cost": price, "not_rebuilt": left[0]}
 
 
 def retire(conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID, job_id: int) -> dict[str, int]:
