@@ -37,8 +37,9 @@ ROOT = Path(__file__).parents[1]
 DAG = "ingest_website"
 SLOTS = CRAWL.slots + PROCESS.slots + LOAD.slots
 LONG_CALL_MS = 500  # of the endpoint, where the work is bound by it
-# One call under way per task, and so few texts in it that each task makes many: then the number of workers decides.
-ONE_SMALL_CALL: Mapping[str, Any] = {"concurrency": 1, "max_inputs": 40}
+# One call under way per task, and so few texts in it that waiting is nearly all there is: then the number of workers
+# decides. With ten times as many texts in a call, two cores are busy with the texts, and it is their number that does.
+ONE_SMALL_CALL: Mapping[str, Any] = {"concurrency": 1, "max_inputs": 4}
 
 
 @dataclass(kw_only=True)
@@ -117,7 +118,7 @@ def cluster() -> Iterator[Row]:
             slots = {"GLEANER_LOAD_SLOTS": str(2 * workers)}
             slow = Cluster(broker_url=redis.url, workers=workers, concurrency=2)
             with _stack(400, cluster=slow, latency=LONG_CALL_MS, extra=ONE_SMALL_CALL, **slots) as (stack, url):
-                _ingest(stack, url, 400, chunk_tokens=64)
+                _ingest(stack, url, 400)
                 seconds[workers] = _load_seconds(stack)
     ratio = celery.seconds / local.seconds
     yield "1,000 pages, LocalExecutor", f"{local.seconds:.1f} s", "", True
