@@ -51,11 +51,8 @@ def process_batch(
     key = {**(where or {}), "tenant_id": tally.tenant_id, "source_id": source_id}
     while pages := _read(conn, query, key, batch, after):
         failed = tally.failed
-        with collector_paused():
-            results = [(page, _process(page)) for page in pages]
-        with conn.transaction():
-            for page, result in results:
-                _store(conn, tally, page, result)
+        with collector_paused():  # whose end finds what a function has let go of
+            _process_and_store(conn, tally, pages)
         after = pages[-1].page_id
         tally.pages += len(pages)
         tally.save(conn)
@@ -68,6 +65,13 @@ def process_batch(
     tell_run(conn, tenant_id=tally.tenant_id, job_id=tally.job_id, stage="process")
     if tally.failed == tally.pages > 1:
         raise GleanerError(f"none of {tally.pages} pages could be processed; dead_letter has the reasons")
+
+
+def _process_and_store(conn: psycopg.Connection, tally: BatchTally, pages: list[Snapshot]) -> None:
+    results = [(page, _process(page)) for page in pages]
+    with conn.transaction():
+        for page, result in results:
+            _store(conn, tally, page, result)
 
 
 def _read(

@@ -38,7 +38,7 @@ def bands_of(document: Document) -> list[int]:
     if not shingles:
         return []
     minhash = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-    minhash.update(sorted(shingles))
+    minhash.update(list(shingles))
     digest = minhash.digest()
     rows = _PERMUTATIONS // _BANDS
     parts = [struct.pack(f">H{rows}I", band, *digest[band * rows : (band + 1) * rows]) for band in range(_BANDS)]
