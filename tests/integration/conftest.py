@@ -1,14 +1,17 @@
-"""What the tests of whole runs share."""
+"""What the tests of whole runs share, and those of backups."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from include.gleaner.local.postgres import EmbeddedPostgres
+from include.gleaner.ops.backup import back_up
 from tests.support.embedding_server import API_KEY, EmbeddingServer
 from tests.support.tenant import Tenant
 from tests.support.website import TestWebsite
@@ -38,3 +41,38 @@ def tenant(
     with TestWebsite() as site:
         monkeypatch.setenv("GLEANER_LOCAL_HOSTS", site.host)
         yield Tenant(site=site, endpoint=endpoint, conn=conn)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+@pytest.fixture
+def filled(conn: psycopg.Connection, knowledge_dsn: str) -> str:
+    """A small database with a row in two tables; its DSN."""
+    conn.execute("INSERT INTO gleaner.tenant (tenant_id) VALUES ('acme')")
+    conn.execute(
+        "INSERT INTO gleaner.website_source (tenant_id, source_id, root_url) VALUES ('acme', gen_random_uuid(), 'x')"
+    )
+    conn.execute("SELECT nextval('gleaner.content_generation') FROM generate_series(1, 7)")
+    return knowledge_dsn
+
+
+@pytest.fixture
+def restored(empty_dsn: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(empty_dsn, autocommit=True, prepare_threshold=None) as conn:
+        yield conn
+
+
+@pytest.fixture(scope="module")
+def made(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of a database that is gone."""
+    postgres.create_database("backed_up", template="template_knowledge")
+    try:
+        with psycopg.connect(postgres.dsn("backed_up"), autocommit=True) as conn:
+            conn.execute("INSERT INTO gleaner.tenant (tenant_id) VALUES ('acme')")
+            conn.execute("SELECT nextval('gleaner.content_generation') FROM generate_series(1, 7)")
+        return back_up(postgres.dsn("backed_up"), tmp_path_factory.mktemp("made"))[0]
+    finally:
+        postgres.drop_database("backed_up")

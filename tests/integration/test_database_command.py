@@ -94,6 +94,21 @@ def test_from_an_upgrade_to_the_way_back(command: Command, behind: psycopg.Conne
     assert f"restored {dump.name}" in command("restore", str(dump), "--replace")[1]
 
 
+def test_without_a_place_for_backups_nothing_is_migrated(
+    command: Command, behind: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLEANER_BACKUP_DIR")
+    code, out, err = command("migrate")
+    assert (code, out) == (1, "")
+    assert "GLEANER_BACKUP_DIR does not say where backups are" in err
+    assert told(command, "status", code=1)["missing"] == [COLUMN.label]
+    assert told(command, "migrate", "--no-backup")["applied"] == [COLUMN.label]
+    code, out, err = command("rollback", "--lose-data")
+    assert code == 1
+    assert "GLEANER_BACKUP_DIR" in err
+    assert told(command, "status")["missing"] == []
+
+
 def test_a_backup_is_made_first_where_that_is_asked_for(command: Command, behind: psycopg.Connection) -> None:
     done = told(command, "migrate", "--backup")
     assert done["applied"] == [COLUMN.label]

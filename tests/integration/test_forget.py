@@ -81,14 +81,20 @@ def test_a_page_goes_from_every_table_and_nothing_else_does(orchard: Tenant) -> 
         "page_document",
         "tenant_knowledge",
     }
+    orchard.conn.execute(  # a vector of each text that was paid for and not loaded
+        "INSERT INTO gleaner.pending_embedding (tenant_id, embedding_model, text_hash, embedding)"
+        " SELECT tenant_id, 'another-model', text_hash, '[1, 2]' FROM gleaner.tenant_knowledge"
+    )
+    ((text,),) = orchard.rows("SELECT text_hash::text FROM gleaner.tenant_knowledge WHERE source_id = %s", gone)
     before = rows_of(orchard.conn, orchard.name)
+    assert any(text in row for row in before["pending_embedding"])
     neighbour = rows_of(orchard.conn, "neighbour")
     removed = forget.forget_page(orchard.conn, orchard.name, gone)
     assert (removed.done, removed.pages, removed.chunks) == (True, 1, 1)
     assert rows_with(orchard.conn, str(gone)) == {"forgotten": 1}
     after = rows_of(orchard.conn, orchard.name)
     for name in set(tables(orchard.conn)) - {"metric_change", "metric_total"}:  # counts of rows, not rows
-        assert [row for row in before[name] if str(gone) not in row] == [
+        assert [row for row in before[name] if str(gone) not in row and text not in row] == [
             row for row in after[name] if str(gone) not in row
         ]
     assert rows_of(orchard.conn, "neighbour") == neighbour
