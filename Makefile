@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-watch test-compose bench sbom audit release screenshots
+.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-watch test-processor test-compose bench sbom audit release screenshots
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -65,6 +65,13 @@ test-watch:  ## the alerts in a real Prometheus, which is installed with apt if 
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus > /dev/null; }
 	@echo "== tests with Prometheus"
 	@$(VENV) -m pytest tests/watch
+
+test-processor:  ## the local model on an older processor, emulated by qemu, which is installed with apt if need be (needs root)
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev
+	@command -v qemu-x86_64 > /dev/null || { echo "== installing qemu-user"; apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qemu-user > /dev/null; }
+	@echo "== tests on an emulated processor"
+	@$(VENV) -m pytest tests/processor
 
 test-compose:  ## docker-compose.yaml on a real engine; installs Docker with apt if need be (root), image registries are not needed
 	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --compose

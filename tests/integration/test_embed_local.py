@@ -123,8 +123,8 @@ def test_vectors_are_those_of_the_original_engine(model: E5Model) -> None:
         cosines = [
             float(model.embed(t, role).vector @ np.array(v)) for t, v in zip(VARIED, original[role], strict=True)
         ]
-        assert min(cosines) >= 0.997, list(zip(cosines, VARIED, strict=True))
-        assert np.mean(cosines) >= 0.998
+        assert min(cosines) >= 0.998, list(zip(cosines, VARIED, strict=True))
+        assert np.mean(cosines) >= 0.9987
     assert [model.embed(text, "passage").tokens for text in VARIED] == original["tokens"]
     assert max(original["tokens"]) > 2 * 510
 

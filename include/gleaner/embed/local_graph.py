@@ -2,8 +2,8 @@
 
 Weights are quantised per output channel to 7 bits: on processors without VNNI instructions the product of 8-bit
 activations with full 8-bit weights overflows its 16-bit sums, and vectors would depend on the machine. Activations are
-quantised at run time per tensor, before the second feed-forward matrix per token, where a few outliers would otherwise
-cost all others their precision.
+quantised at run time per tensor, before the feed-forward matrices per token, where a few outliers would otherwise cost
+all others their precision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from include.gleaner.embed.weights import Floats, Packed, Weights, unpack
 
-BUILDER_VERSION: Final = 1  # part of the cache's key: raised when the graph would come out different
+BUILDER_VERSION: Final = 2  # part of the cache's key: raised when the graph would come out different
 _WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 is below 32,768, the 16-bit overflow
 _GELU_FLOOR: Final = 0.17  # GELU is never below -0.17: dividing a token by less would let its negatives dominate
 
@@ -54,7 +54,8 @@ class _Builder:
 
     def linear_per_token(self, source: str, packed: Packed, bias: Floats, output: str) -> str:
         """source @ W.T + bias with each token brought to one scale before the quantisation, and back after it."""
-        peak = self.node("ReduceMax", [source, "last_axis"], f"{output}.peak", keepdims=1)
+        size = self.node("Abs", [source], f"{output}.size")
+        peak = self.node("ReduceMax", [size, "last_axis"], f"{output}.peak", keepdims=1)
         scale = self.node("Max", [peak, "gelu_floor"], f"{output}.scale")
         scaled = self.node("Div", [source, scale], f"{output}.scaled")
         product = self.node(
@@ -108,7 +109,7 @@ def build_graph(weights: Weights) -> bytes:
             attended, weights.packed(f"{at}.ao.w", hidden, hidden), weights.vector(f"{at}.ao.b"), f"{at}.ao"
         )
         state = norm(build.node("Add", [state, out], f"{at}.residual"), f"{at}.aln", f"{at}.state")
-        inner = build.linear(
+        inner = build.linear_per_token(
             state, weights.packed(f"{at}.fi.w", wide, hidden), weights.vector(f"{at}.fi.b"), f"{at}.fi"
         )
         inner = build.node("Gelu", [inner], f"{at}.gelu")

@@ -68,7 +68,8 @@ def language_of(text: str, stated: str) -> str:
     letters = len(_LETTER.findall(sample))
     if letters < 3:
         return prior or _UNKNOWN
-    if not sample.isascii() and len(_ARABIC.findall(sample)) > 0.5 * letters and (by_letters := _by_letters(sample, prior)):
+    is_arabic = not sample.isascii() and len(_ARABIC.findall(sample)) > 0.5 * letters
+    if is_arabic and (by_letters := _by_letters(sample, prior)):
         return by_letters
     words = sample.casefold().split() if len(sample) <= _SHORT else []
     if len(_KURDISH_WORDS.intersection(words)) > 1 and not _TURKISH_ONLY.search(sample):
