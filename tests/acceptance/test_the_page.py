@@ -131,8 +131,15 @@ def test_forget_and_erase_wait_for_runs_and_are_in_the_audit_log(gleaner: Gleane
     assert gleaner.rows("SELECT count(*) FROM gleaner.website_page WHERE tenant_id = %s", TENANT) == [(0,)]
     assert "let it in again" in json.dumps(gleaner.api.log(DAG, run.run_id, "crawl"))
 
-    while not admin.ask("POST", "/api/erase", json=erase, headers=CHANGE).json()["done"]:
+    while not (told := admin.ask("POST", "/api/erase", json=erase, headers=CHANGE).json())["done"]:
         pass
+    ours = {ingested.run_id, run_id, run.run_id}
+    assert {one["run_id"] for one in told["runs"]} == ours
+    for one in told["runs"]:  # what Airflow keeps goes as the answer says, and only that
+        method, path = one["delete"].split()
+        assert admin.request(method, gleaner.stack.airflow.url + path, timeout=20).status_code == 204
+        assert (gleaner.stack.airflow.password_file.parent / "logs" / one["logs"]).is_dir() or one["run_id"] == run_id
+    assert ours & {one["dag_run_id"] for one in gleaner.api.runs(DAG)} == set()
     assert gleaner.rows("SELECT count(*) FROM gleaner.tenant WHERE tenant_id = %s", TENANT) == [(0,)]
     for event in ("gleaner_forget_website", "gleaner_erase_tenant"):
         entries = admin.get(f"{airflow}/eventLogs?event={event}", timeout=20).json()["event_logs"]

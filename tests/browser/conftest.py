@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from include.gleaner.local.airflow import ADMIN, VIEWER
 from include.gleaner.local.stack import Stack, running
+from tests.browser.views import TENANT
 from tests.support.trap_page import trap_routes
 from tests.support.website import TestWebsite
 
 DAG = "ingest_website"
 DAGS = (DAG, "rebuild_knowledge", "maintain_knowledge")
-TENANT = "acme"
 HOSTILE_TENANT = "hostile"
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -56,6 +57,20 @@ def stored(stack: Stack, traps: TestWebsite) -> None:
             assert time.monotonic() < deadline, state
             time.sleep(0.3)
         assert state == "success"
+
+
+@pytest.fixture(scope="module")
+def ids(stack: Stack, stored: None) -> dict[str, str]:
+    """What the addresses of the views name."""
+    with psycopg.connect(stack.dsn, autocommit=True) as conn:
+        row = conn.execute(
+            "SELECT p.source_id::text, p.page_id::text, j.job_id::text FROM gleaner.website_page p"
+            " JOIN gleaner.crawl_job j USING (tenant_id, source_id)"
+            " WHERE p.tenant_id = %s AND p.url LIKE '%%/fa/%%' AND p.state = 'chunked' ORDER BY p.url LIMIT 1",
+            (TENANT,),
+        ).fetchone()
+    assert row is not None
+    return dict(zip(("source", "page", "job"), row, strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -6,53 +6,19 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import FrameLocator, Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from include.gleaner.local.stack import Stack
-from tests.browser.conftest import DAG, HOSTILE_TENANT, TENANT
-from tests.support.trap_page import MARK
+from tests.browser.conftest import DAG
+from tests.browser.views import TENANT, address, frame, opened
 
 PHONE = {"width": 375, "height": 800}
-LIVE = "main img, main script, main iframe, main object, main style, [onerror], [onclick], [onload]"
 SHOTS = {("websites", "light"), ("run", "light"), ("page", "dark"), ("search", "phone")}  # in docs/images
 VIEWS = ("websites", "pages", "page", "failures", "search", "runs", "run", "forgotten", "tenants")
-
-
-@pytest.fixture(scope="module")
-def ids(stack: Stack, stored: None) -> dict[str, str]:
-    """What the addresses of the views name."""
-    with psycopg.connect(stack.dsn, autocommit=True) as conn:
-        row = conn.execute(
-            "SELECT p.source_id::text, p.page_id::text, j.job_id::text FROM gleaner.website_page p"
-            " JOIN gleaner.crawl_job j USING (tenant_id, source_id)"
-            " WHERE p.tenant_id = %s AND p.url LIKE '%%/fa/%%' AND p.state = 'chunked' ORDER BY p.url LIMIT 1",
-            (TENANT,),
-        ).fetchone()
-    assert row is not None
-    return dict(zip(("source", "page", "job"), row, strict=True))
-
-
-def address(stack: Stack, view: str, ids: dict[str, str], tenant: str = TENANT) -> str:
-    parameters = {"pages": "source", "page": "page", "run": "job"}.get(view)
-    more = f"&{parameters}={ids[parameters]}" if parameters else ""
-    more += "&query=battery" if view == "search" else ""
-    return f"{stack.airflow.url}/gleaner/#{view}?tenant={tenant}{more}"
-
-
-def opened(page: Page, url: str) -> Locator:
-    """The view of the address, when it is there."""
-    page.goto("about:blank")
-    page.goto(url)
-    main = page.locator("main")
-    expect(main.locator("h2").first).to_be_visible()
-    expect(main).not_to_have_attribute("aria-busy", "true")
-    expect(page.locator(".tile")).to_have_count(4)
-    return main
 
 
 @pytest.fixture
@@ -71,10 +37,6 @@ def set_paused(page: Page, paused: bool) -> None:
     change = "async paused => (await fetch('../api/v2/dags/ingest_website', {method: 'PATCH', headers: {'Content-Type':"
     change += " 'application/json'}, body: JSON.stringify({is_paused: paused})})).status"
     assert page.evaluate(change, paused) == 200
-
-
-def frame(page: Page) -> FrameLocator:
-    return page.frame_locator("iframe")
 
 
 def test_it_is_in_the_navigation_and_on_the_dags(page: Page, stack: Stack, stored: None, watched: list[str]) -> None:
@@ -273,124 +235,3 @@ def test_a_failure_is_replayed_and_a_page_forgotten(page: Page, stack: Stack, id
         expect(page.get_by_role("status").first).to_contain_text("Forgotten.")
         query = "SELECT count(*) FROM gleaner.website_page WHERE tenant_id = %s AND url LIKE '%%/warranty'"
         assert conn.execute(query, (TENANT,)).fetchone() == (0,)
-
-
-def test_a_page_full_of_script_is_shown_and_does_nothing(page: Page, stack: Stack, ids: dict[str, str]) -> None:
-    """Stored by the real pipeline; then every view that shows it is looked at, within Airflow and alone."""
-    alarms: list[str] = []
-    page.on("dialog", lambda dialog: (alarms.append(dialog.message), dialog.dismiss()))
-    page.on("pageerror", lambda error: alarms.append(str(error)))
-    page.on(
-        "console", lambda line: alarms.append(line.text) if re.search("Content Security|Refused", line.text) else None
-    )
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    with psycopg.connect(stack.dsn, autocommit=True) as conn:
-        rows = conn.execute(
-            "SELECT page_id::text, source_id::text FROM gleaner.website_page"
-            " WHERE tenant_id = %s AND state = 'chunked'",
-            (HOSTILE_TENANT,),
-        ).fetchall()
-        job = conn.execute(
-            "SELECT max(job_id)::text FROM gleaner.crawl_job WHERE tenant_id = %s", (HOSTILE_TENANT,)
-        ).fetchone()
-        payload = f'<img src=x onerror="{MARK}">'
-        for page_id, _ in rows:  # what no pipeline of ours would write, but might
-            conn.execute(
-                "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, item, reason, detail)"
-                " VALUES (%s, 'load', %s, %s, %s, %s)",
-                (HOSTILE_TENANT, page_id, payload, payload, payload),
-            )
-        conn.execute(
-            "UPDATE gleaner.crawl_job SET reason = %s,"
-            " report = jsonb_build_object(%s::text, %s::text, 'list', jsonb_build_array(%s::text))"
-            " WHERE tenant_id = %s",
-            (payload, payload, payload, payload, HOSTILE_TENANT),
-        )
-        conn.execute(
-            "UPDATE gleaner.website_page SET alias_of = 'javascript:' || %s"
-            " WHERE tenant_id = %s AND url LIKE '%%trap%%'",
-            (MARK, HOSTILE_TENANT),
-        )
-    assert rows
-    assert job is not None
-    seen = ""
-    for number, (page_id, source_id) in enumerate(rows):
-        known = {"page": page_id, "source": source_id, "job": str(job[0])}
-        others = ("websites", "pages", "failures", "search", "runs", "run", "tenants") if number == 0 else ()
-        for view in ("page", *others):
-            url = address(stack, view, known, HOSTILE_TENANT).replace("query=battery", "query=harmless")
-            within = [url.replace("/gleaner/#", "/plugin/gleaner/gleaner/#")] if number == 0 else []
-            for place in (url, *within):
-                page.goto("about:blank")
-                page.goto(place)
-                inside = frame(page) if "/plugin/" in place else page
-                expect(inside.locator("main h2").first).to_be_visible()
-                expect(inside.locator("main")).not_to_have_attribute("aria-busy", "true")
-                if view == "page":
-                    inside.get_by_role("button", name="Show what the website sent").click()
-                    expect(inside.locator("main pre")).to_contain_text("<script>")
-                seen += inside.locator("main").inner_text()
-                frames = [one for one in page.frames if "/gleaner/" in one.url]
-                assert frames
-                for one in frames:
-                    assert one.evaluate("window.pwned ?? window.top.pwned ?? null") is None
-                    hrefs = one.evaluate("[...document.querySelectorAll('a')].map(a => a.protocol)")
-                    assert set(hrefs) <= {"http:", "https:"}
-                    found = one.evaluate(f"document.querySelectorAll('{LIVE}').length")
-                    assert found == 0, view
-    for told in ("<img src=x", "<script>", "onerror="):  # it is shown, as the text that it is
-        assert told in seen
-    assert alarms == []
-    assert not [url for url in asked if "elsewhere.example" in url or url.endswith("/x")]
-
-
-def test_a_viewer_has_no_buttons_that_change(viewer: Page, stack: Stack, ids: dict[str, str]) -> None:
-    for view in ("websites", "page", "failures", "forgotten", "tenants"):
-        main = opened(viewer, address(stack, view, ids))
-        for name in ("Ingest", "Refresh", "Pause", "Forget", "Replay", "Erase", "Let it in"):
-            assert main.get_by_role("button", name=re.compile(f"^{name}")).count() == 0, (view, name)
-    answer: Any = viewer.evaluate(
-        "tenant => fetch('api/erase', {method: 'POST', headers: {'X-Gleaner': '1', 'Content-Type': 'application/json'},"
-        " body: JSON.stringify({tenant, confirm: tenant})}).then(answer => answer.status)",
-        TENANT,
-    )
-    assert answer == 403
-
-
-def test_another_website_cannot_frame_or_post(page: Page, stack: Stack, elsewhere: Page) -> None:
-    """From another origin, with the user's cookie in the browser: no frame of ours is shown, no change is taken."""
-    other = elsewhere
-    log = stack.airflow.password_file.parent / "api-server.log"
-    before = log.stat().st_size
-    blocked: list[str] = []
-    other.on("console", lambda line: blocked.append(line.text))
-    other.evaluate(
-        """async (base) => {
-            const frame = document.createElement('iframe');
-            frame.src = base + '/gleaner/';
-            document.body.append(frame);
-            const url = base + '/gleaner/api/erase';
-            const post = {method: 'POST', credentials: 'include', body: '{"tenant": "x", "confirm": "x"}'};
-            const json = {'Content-Type': 'application/json'};
-            for (const headers of [{}, {'Content-Type': 'text/plain'}, json, {...json, 'X-Gleaner': '1'}]) {
-                await fetch(url, {...post, headers}).catch(() => 0);
-            }
-            await fetch(url, {...post, mode: 'no-cors'}).catch(() => 0);
-            await new Promise((done) => setTimeout(done, 500));
-        }""",
-        stack.airflow.url,
-    )
-    told = log.read_bytes()[before:].decode()
-    answers = re.findall(r"method=(\w+) path=/gleaner/api/erase .*?status_code=(\d+)", told)
-    assert {status for method, status in answers if method == "POST"} == {"403"}, answers  # they came, with the cookie
-    assert {status for method, status in answers if method == "OPTIONS"} == {"401"}, answers  # so that none was sent
-    assert any("frame-ancestors" in line or "Refused to frame" in line or "Framing" in line for line in blocked), (
-        blocked
-    )
-
-
-def test_a_part_that_does_not_come_is_told(page: Page, stack: Stack) -> None:
-    page.route("**/static/charts.js", lambda route: route.abort())
-    page.goto(f"{stack.airflow.url}/gleaner/")
-    expect(page.locator("main").get_by_role("alert")).to_contain_text("could not be loaded")

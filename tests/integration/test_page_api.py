@@ -278,8 +278,15 @@ def test_erase_and_export(client: TestClient, tenant: Tenant, users: Users) -> N
     users.running = ["manual__1"]
     assert client.post("/api/erase", json={"tenant": "acme", "confirm": "acme"}).status_code == 409
     users.running = []
-    while not client.post("/api/erase", json={"tenant": "acme", "confirm": "acme"}).json()["done"]:
-        pass
+    users.runs = [("ingest_website", "manual__2026-01-02T03:04:05+00:00")]
+    while not (told := client.post("/api/erase", json={"tenant": "acme", "confirm": "acme"}).json())["done"]:
+        assert "left" not in told
+    [run] = told["runs"]
+    assert run["delete"] == "DELETE /api/v2/dags/ingest_website/dagRuns/manual__2026-01-02T03%3A04%3A05%2B00%3A00"
+    assert run["logs"] == "dag_id=ingest_website/run_id=manual__2026-01-02T03:04:05+00:00/"
+    assert "records of 1 runs" in told["left"][0]["what"]
+    assert "db clean" in str(told["left"])
+    assert "backup --keep 1" in str(told["left"])
     assert get(client, "tenants")["tenants"] == []
     assert [event for event, _ in users.recorded] == ["export", "erase_tenant"]
 

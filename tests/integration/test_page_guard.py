@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from include.gleaner.api.app import create_app
 from include.gleaner.api.guard import HEADER, HEADERS
+from include.gleaner.api.pages import STATIC
 from tests.support.page_app import ADMIN, VIEWER, airflow_users
 
 CHANGE = {HEADER: "1", "Content-Type": "application/json"}
@@ -54,6 +56,23 @@ def test_every_route_is_one_of_ours(client: TestClient) -> None:
     assert all(isinstance(route, APIRoute) for route in client.app.routes)  # type: ignore[attr-defined]
 
 
+def test_the_policy_lets_in_the_page_s_own_files_and_nothing_else() -> None:
+    directives = dict(part.strip().split(" ", 1) for part in HEADERS["Content-Security-Policy"].split(";"))
+    own = {name: sources for name, sources in directives.items() if sources == "'self'"}
+    assert set(own) == {"script-src", "style-src", "img-src", "connect-src", "frame-ancestors"}
+    closed = {name for name, sources in directives.items() if sources == "'none'"}
+    assert closed == {"default-src", "base-uri", "form-action"}
+    assert set(directives) == set(own) | closed
+    assert HEADERS["X-Content-Type-Options"] == "nosniff"
+    assert HEADERS["Cache-Control"] == "no-store"
+
+
+def test_the_page_asks_for_all_of_its_modules_at_once() -> None:
+    """Not one after the other as each names the next, which takes several times as long on a busy machine."""
+    told = set(re.findall(r'href="static/(\w+\.js)"', STATIC["index.html"].decode()))
+    assert told == {name for name in STATIC if name.endswith(".js")} - {"boot.js"}
+
+
 @pytest.mark.parametrize("path", ["/", "/static/index.html", "/openapi.json"])
 def test_the_cookie_and_the_bearer_token_both_let_in(client: TestClient, path: str) -> None:
     assert client.get(path, headers={"Authorization": f"Bearer {VIEWER}"}).status_code == 200
@@ -66,6 +85,37 @@ def test_what_does_not_exist_is_not_found(client: TestClient) -> None:
     for path in ("/static/app.py", "/static/..%2f..%2fapp.py", "/static/", "/docs", "/nothing"):
         assert client.get(path, headers=headers).status_code == 404
     assert client.delete("/", headers={**headers, **CHANGE}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("base_url", "headers", "status"),
+    [
+        ("https://public.example/airflow", {"Origin": "https://public.example"}, 404),  # it got past all of it
+        ("https://public.example:443", {"Origin": "https://public.example"}, 404),
+        ("http://Public.example:8080/", {"Origin": "http://public.example:8080"}, 404),
+        ("https://public.example", {"Origin": "http://airflow.example"}, 404),  # asked past the proxy
+        ("https://public.example", {"Origin": "http://public.example"}, 403),
+        ("https://public.example", {"Origin": "https://public.example:8443"}, 403),
+        ("https://public.example", {"Origin": "https://public.example.elsewhere.example"}, 403),
+        ("https://public.example", {"Origin": "https://public.example:x"}, 403),
+        ("https://public.example", {"Origin": "null"}, 403),
+        (
+            "https://public.example",
+            {"Origin": "https://elsewhere.example", "X-Forwarded-Host": "elsewhere.example"},
+            403,
+        ),
+        ("/", {"Origin": "null"}, 403),
+        ("", {"Origin": "https://public.example"}, 403),
+    ],
+)
+def test_behind_a_proxy_that_changes_the_host_it_is_airflow_s_base_url_that_counts(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, base_url: str, headers: dict[str, str], status: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    client.cookies.set("_token", ADMIN)
+    answer = client.post("/nothing", headers={**CHANGE, **headers}, content="{}")
+    assert answer.status_code == status, answer.text
+    assert status == 404 or "base_url" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ class Users:
     def __init__(self) -> None:
         self.may_read = True  # the viewer
         self.running: list[str] = []  # runs that are under way
+        self.runs: list[tuple[str, str]] = []  # that Airflow has a record of
         self.recorded: list[tuple[str, dict[str, Any]]] = []  # in the audit log
 
     async def get_user_from_token(self, token: str) -> User:
@@ -52,5 +53,6 @@ def airflow_users() -> Iterator[Users]:
         patch.setattr(app._AuthManagerState, "instance", users)
         patch.setattr(DagModel, "get_team_name", lambda dag_id: None)
         patch.setattr(airflow_side, "active_runs", lambda tenant_id, source_id=None: users.running)
+        patch.setattr(airflow_side, "runs_of", lambda tenant_id: users.runs)
         patch.setattr(airflow_side, "record", lambda user, event, **what: users.recorded.append((event, what)))
         yield users

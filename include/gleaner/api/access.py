@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends
 
 INGEST: Final = "ingest_website"
 REFRESH: Final = "refresh_websites"
+REBUILD: Final = "rebuild_knowledge"
 MAINTAIN: Final = "maintain_knowledge"
 
 # Anybody who is logged in; else 401. Of every route of the app, static files included.

@@ -8,14 +8,16 @@ All three are looked at, so that none of them has to hold alone.
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from airflow.configuration import conf
 from fastapi import HTTPException, Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER: Final = "X-Gleaner"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PORTS: Final = {"http": 80, "https": 443}
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -55,7 +57,30 @@ def same_page(request: Request) -> None:
     if site not in (None, "same-origin"):
         raise HTTPException(403, "a change cannot be asked for from another website")
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise HTTPException(403, "a change cannot be asked for from another website")
+    if origin is not None and not _is_ours(urlsplit(origin), request.headers.get("Host")):
+        raise HTTPException(
+            403, "a change cannot be asked for from another website; where a proxy changes the Host header, "
+            "[api] base_url of Airflow needs to be the address that users have"
+        )  # fmt: skip
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "a change needs Content-Type: application/json")
+
+
+def _is_ours(origin: SplitResult, host: str | None) -> bool:
+    """Whether a page of this origin is one of Airflow's: its host was asked, or it is in Airflow's own public address.
+
+    X-Forwarded-Host is not looked at, as Airflow does not: whoever reaches Airflow past the proxy could set it.
+    """
+    if not origin.netloc:
+        return False
+    public = urlsplit(conf.get("api", "base_url", fallback="") or "")
+    return origin.netloc == host or _whole(origin) == _whole(public)
+
+
+def _whole(address: SplitResult) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port, the port also where it goes without saying."""
+    try:
+        port = address.port
+    except ValueError:  # none that is one
+        port = -1
+    return address.scheme, address.hostname, port or PORTS.get(address.scheme)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from include.gleaner.api import airflow_side
 from include.gleaner.api.access import may_edit, may_read
 from include.gleaner.api.database import knowledge
+from include.gleaner.api.leftovers import left_over
 from include.gleaner.api.sources import Tenant
 from include.gleaner.ops import erase, forget
 from include.gleaner.sql import queries
@@ -88,7 +89,10 @@ def allow(change: Target, user: GetUserDep) -> dict[str, Any]:
 
 @router.post("/erase", dependencies=[may_edit])
 def erase_tenant(change: Erase, user: GetUserDep) -> dict[str, Any]:
-    """Remove everything of a tenant, for some seconds: call it until it is `done`."""
+    """Remove everything of a tenant, for some seconds: call it until it is `done`.
+
+    Then the answer says what is left of the tenant that is not Gleaner's: `left` with how to remove it, `runs` by id.
+    """
     if change.confirm != change.tenant:
         raise HTTPException(400, "confirm needs to be the tenant's name")
     with knowledge() as conn:
@@ -96,6 +100,7 @@ def erase_tenant(change: Erase, user: GetUserDep) -> dict[str, Any]:
         erased = erase.erase_tenant(conn, change.tenant, seconds=SECONDS_A_CALL)
     if erased.done:
         airflow_side.record(user, "erase_tenant", tenant=change.tenant)
+        return {**asdict(erased), **left_over(airflow_side.runs_of(change.tenant))}
     return asdict(erased)
 
 

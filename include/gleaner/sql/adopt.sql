@@ -41,9 +41,11 @@ WHERE i.indrelid = %(oid)s AND starts_with(c.relname, 'gleaner_adopt_') ORDER BY
 -- settings --
 -- A lookup by the index and nothing else, whatever the planner knows of a table that was never analyzed. The search path is
 -- that of the trigger too: nothing but the server's own names and pgvector's operators. Locks are not held while the disk is
--- waited for: what a crash of the server takes back, row and line together, is done again.
+-- waited for: what a crash of the server takes back, row and line together, is done again. An index is built by one process:
+-- the other processors are the writers'.
 SELECT set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false),
-       set_config('maintenance_work_mem', '256MB', false), set_config('enable_seqscan', 'off', false),
+       set_config('maintenance_work_mem', '256MB', false), set_config('max_parallel_maintenance_workers', '0', false),
+       set_config('enable_seqscan', 'off', false),
        set_config('enable_bitmapscan', 'off', false), set_config('enable_hashagg', 'off', false),
        set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
        set_config('jit', 'off', false), set_config('synchronous_commit', 'off', false),

@@ -1,6 +1,8 @@
 // Asks our own app and Airflow's API, both with the session of whoever looks on.
 
 const HERE = new URL(".", location.href);
+const PATIENCE_MS = 20_000; // a view takes five seconds of the database at most
+const CHANGE_PATIENCE_MS = 120_000; // what is being changed is not asked for twice lightly
 
 /** An answer that is none: `message` is for people. */
 export class Refusal extends Error {
@@ -10,14 +12,15 @@ export class Refusal extends Error {
   }
 }
 
-async function answer(request) {
+async function answer(request, patience) {
   let response;
   try {
-    response = await fetch(request);
-  } catch {
-    throw new Refusal(0, "The server does not answer. Try again in a moment.");
+    response = await fetch(request, { signal: AbortSignal.timeout(patience) });
+    if (response.ok) return await response.json();
+  } catch (error) {
+    const late = error.name === "TimeoutError";
+    throw new Refusal(0, late ? `The server did not answer within ${patience / 1000} seconds. ${request.method === "GET" ? "Try again in a moment." : "Whether it was done is not known: look before you try again."}` : "The server does not answer. Try again in a moment.");
   }
-  if (response.ok) return response.json();
   let detail = "";
   try {
     const body = await response.json();
@@ -35,7 +38,7 @@ export function get(path, parameters = {}) {
   for (const [name, value] of Object.entries(parameters)) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
-  return answer(new Request(url, { headers: { Accept: "application/json" } }));
+  return answer(new Request(url, { headers: { Accept: "application/json" } }), PATIENCE_MS);
 }
 
 export function post(path, body) {
@@ -60,5 +63,6 @@ function send(url, body) {
       headers: { Accept: "application/json", "Content-Type": "application/json", "X-Gleaner": "1" },
       body: JSON.stringify(body),
     }),
+    CHANGE_PATIENCE_MS,
   );
 }

@@ -18,7 +18,7 @@ const TABS = [["websites", "Websites"], ["failures", "Failures"], ["search", "Se
 
 const view = document.getElementById("view");
 const told = document.getElementById("told");
-let me = { name: "", may: {} };
+let me = null; // who looks on, and which buttons are for them; no view is shown before
 let turn = 0;
 let stop = () => {};
 let news = ""; // of a change that leads to another view
@@ -35,7 +35,14 @@ function where() {
 }
 
 function tell(text, kind = "done") {
-  told.replaceChildren(text ? h("p", { class: kind }, text) : "");
+  told.replaceChildren(text ? h(Array.isArray(text) ? "div" : "p", { class: kind }, text) : "");
+}
+
+/** Instead of an empty view: what went wrong, and a button that tries it again. */
+function failed(error, retry) {
+  const again = h("button", { type: "button", onclick: () => retry() }, "Try again");
+  view.replaceChildren(h("h2", {}, "This did not work"), h("p", { class: "problem", role: "alert" }, error.message), again);
+  view.removeAttribute("aria-busy");
 }
 
 async function show() {
@@ -68,7 +75,7 @@ async function show() {
     view.replaceChildren(...[content].flat());
   } catch (error) {
     if (mine !== turn) return;
-    view.replaceChildren(h("h2", {}, "This did not work"), h("p", { class: "problem", role: "alert" }, error.message));
+    failed(error, show);
   }
   view.removeAttribute("aria-busy");
 }
@@ -106,7 +113,8 @@ async function suggest(containing) {
   document.getElementById("tenants").replaceChildren(...found.tenants.map(({ tenant }) => h("option", { value: tenant })));
 }
 
-async function begin() {
+/** Called by boot.js, once. */
+export async function begin() {
   follow();
   const input = document.getElementById("tenant");
   input.addEventListener("input", () => suggest(input.value.trim()).catch(() => {}));
@@ -121,16 +129,19 @@ async function begin() {
   window.addEventListener("hashchange", () => {
     tell(news);
     news = "";
-    show().then(() => view.focus({ preventScroll: true }));
+    if (me) show().then(() => view.focus({ preventScroll: true }));
   });
+  await enter();
+}
+
+async function enter() {
+  view.setAttribute("aria-busy", "true");
+  suggest("").catch(() => {}); // names to choose from: the page goes without
   try {
     me = await get("me");
-    await suggest("");
   } catch (error) {
-    view.replaceChildren(h("h2", {}, "This did not work"), h("p", { class: "problem", role: "alert" }, error.message));
+    failed(error, enter);
     return;
   }
   await show();
 }
-
-begin();

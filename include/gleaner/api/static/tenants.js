@@ -42,15 +42,31 @@ async function erase(tenant, { tell, again }) {
     confirm: tenant,
     body: [
       h("p", {}, "Every row of this tenant is removed from every table, for good: websites, pages, chunks, vectors, what was forgotten, and what was spent. Export it first if it may be asked for."),
-      h("p", {}, "Nothing keeps the name: a later run of this tenant begins anew. Airflow keeps its own record of past runs, with their logs."),
+      h("p", {}, "Nothing keeps the name: a later run of this tenant begins anew. Airflow's own records of past runs, their logs, and backups are not removed: what they are and how they go is told when it is done."),
     ],
     act: async (_, progress) => {
-      await untilDone(
+      const answer = await untilDone(
         () => post("erase", { tenant, confirm: tenant }),
         (answer) => progress(`${number((rows += answer.rows))} rows removed`),
       );
-      tell(`${tenant} is erased: ${count(rows, "row")}.`);
+      tell([h("p", {}, `${tenant} is erased: ${count(rows, "row")}. Not removed, because it is not Gleaner's:`), leftOver(answer)]);
     },
   });
   if (done || rows) again();
+}
+
+/** What Airflow and operators still have of a tenant, and how each of it is removed. */
+function leftOver({ left, runs }) {
+  return h(
+    "div",
+    {},
+    h("ul", {}, left.map(({ what, remove }) => h("li", {}, `${what}: ${remove}`))),
+    runs.length > 0 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, `${count(runs.length, "run")}: requests and folders`),
+        h("pre", { dir: "ltr", tabindex: "0" }, runs.map((run) => `${run.delete}\n${run.logs}\n`).join("")),
+      ),
+  );
 }
