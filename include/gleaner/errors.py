@@ -11,6 +11,7 @@ GleanerError
 │   ├── BackupError          a backup cannot be made, is damaged, or does not fit here
 │   ├── ConnectionMissingError   an Airflow connection is not there
 │   └── KnowledgeDamagedError    what must always be true of the tables is not
+├── AirflowUnavailableError  Airflow could not be asked for a connection: try again
 ├── CrawlError               the crawl as a whole could not be done
 │   ├── ForbiddenAddressError    an address that a tenant may not reach
 │   └── StartPageError       the start page itself could not be fetched
@@ -83,6 +84,10 @@ class ConnectionMissingError(SetupError):
 
 class KnowledgeDamagedError(SetupError):
     """A constraint is gone or an index is not valid; the message says what to type."""
+
+
+class AirflowUnavailableError(GleanerError):
+    """Airflow's API server could not say whether a connection is there, as while its database is being restarted."""
 
 
 class CrawlError(GleanerError):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy, local_policy
 from include.gleaner.errors import ConnectionMissingError, InvalidParamError, SetupError
+from include.gleaner.pipeline.connection_lookup import check_missing, found_connection
 
 if TYPE_CHECKING:
     import psycopg
@@ -61,6 +62,7 @@ def _opened() -> psycopg.Connection:
         # psycopg 3, which the hook takes when it is installed, as it is by requirements.txt
         return cast("psycopg.Connection", PostgresHook(POSTGRES_CONN_ID).get_conn())
     except AirflowNotFoundException:
+        check_missing(POSTGRES_CONN_ID)
         raise ConnectionMissingError(
             f"there is no Airflow connection {POSTGRES_CONN_ID!r}; add it with: "
             f"airflow connections add {POSTGRES_CONN_ID} --conn-uri postgresql://USER:PASSWORD@HOST:5432/DATABASE"
@@ -77,7 +79,7 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
     `concurrency` (requests under way per task), `max_inputs` (texts of one request), and `vector_index`: "vector",
     "halfvec" or "none".
     """
-    connection = _connection(OPENAI_CONN_ID)
+    connection = found_connection(OPENAI_CONN_ID)
     if connection is None:
         policy = local_policy(os.environ)
         if named not in (None, policy.model):
@@ -182,7 +184,7 @@ def endpoint_state(conn: psycopg.Connection) -> StateStore:
     """Where all workers keep what they know of endpoints."""
     from include.gleaner.shared.state import PostgresState, RedisState
 
-    found = _connection(REDIS_CONN_ID)
+    found = found_connection(REDIS_CONN_ID)
     if found is None:
         return PostgresState(conn)
     import redis
@@ -206,16 +208,6 @@ def _redis_database(connection: Connection) -> int:
     if isinstance(value, bool) or not str(value).isdecimal():
         raise ConnectionMissingError(f"connection {REDIS_CONN_ID!r}: db in the extra must be the number of a database")
     return int(value)
-
-
-def _connection(conn_id: str) -> Connection | None:
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        return BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        return None
 
 
 def _base_url(connection: Connection) -> str:

@@ -1,0 +1,61 @@
+"""A connection that is missing, and one that Airflow's API server could not be asked for, as a task meets both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse
+
+from include.gleaner.config import OPENAI_CONN_ID, local_policy
+from include.gleaner.errors import AirflowUnavailableError, ConnectionMissingError
+from include.gleaner.pipeline.connections import embedding, knowledge_dsn
+from include.gleaner.retry_policy import RETRY_POLICY
+
+MISSING = ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+DOWN = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500})
+
+
+class Supervisor:
+    """Answers a task's questions with one and the same error, returned or raised as Airflow does."""
+
+    def __init__(self, error: ErrorResponse | Exception) -> None:
+        self._error = error
+
+    def send(self, _: Any) -> ErrorResponse:
+        if isinstance(self._error, Exception):
+            raise self._error
+        return self._error
+
+
+@pytest.fixture(autouse=True)
+def no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GLEANER_POSTGRES", "GLEANER_OPENAI"):
+        monkeypatch.delenv(f"AIRFLOW_CONN_{name}", raising=False)
+
+
+@pytest.mark.parametrize("error", [MISSING, AirflowRuntimeError(MISSING)], ids=["returned", "raised"])
+def test_one_that_is_missing_is_told_as_that(monkeypatch: pytest.MonkeyPatch, error: ErrorResponse | Exception) -> None:
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(error), raising=False)
+    with pytest.raises(ConnectionMissingError, match="airflow connections add"):
+        knowledge_dsn()
+    assert embedding()[0] == local_policy({})
+
+
+@pytest.mark.parametrize(
+    "error", [DOWN, AirflowRuntimeError(DOWN), OSError("broken pipe")], ids=["returned", "raised", "no supervisor"]
+)
+def test_one_that_could_not_be_asked_for_is_tried_again_and_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch, error: ErrorResponse | Exception
+) -> None:
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(error), raising=False)
+    with pytest.raises(AirflowUnavailableError) as caught:
+        knowledge_dsn()
+    with pytest.raises(AirflowUnavailableError, match=OPENAI_CONN_ID):
+        embedding()  # and not the local model
+    never_again = [
+        exception for rule in RETRY_POLICY.rules if rule.action.name == "FAIL" for exception in rule.exception
+    ]
+    assert not isinstance(caught.value, tuple(never_again))
