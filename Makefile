@@ -43,7 +43,7 @@ test: setup-dev lint types  ## lint, types, and all tests that need no system pa
 	@echo "== tests, in $(JOBS) processes"
 	@$(VENV) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/quality tests/integration tests/unit tests/dags
 	@echo "== tests of whole runs, in Airflow"
-	@$(VENV) -m pytest tests/acceptance
+	@$(VENV) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/acceptance
 
 test-cluster:  ## Celery with three workers, killed and cut off; installs redis-server with apt if need be (root)
 	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --cluster
