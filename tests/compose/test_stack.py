@@ -76,7 +76,16 @@ class Installation:
         assert state == "success", self.told(run_id)
 
     def told(self, run_id: str) -> list[str]:
-        return [f"{task['task_id']} {task['state']} {task['try_number']}" for task in self.tasks(run_id)]
+        """Of each task instance its state and try; of those that failed the end of the log, too."""
+        found = []
+        for task in self.tasks(run_id):
+            found.append(f"{task['task_id']} {task['state']} {task['try_number']}")
+            if task["state"] == "failed":
+                log = self.api.log(
+                    DAG, run_id, task["task_id"], map_index=task["map_index"], try_number=task["try_number"]
+                )
+                found.append(str(log[-8:])[-3000:])
+        return found
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
         return list(self.patiently(lambda: self.api.task_instances(DAG, run_id)))
