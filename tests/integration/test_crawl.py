@@ -247,7 +247,7 @@ def test_a_killed_crawl_goes_on_where_it_was(knowledge_dsn: str, conn: psycopg.C
     command = [sys.executable, "-c", CRAWLER, knowledge_dsn, site.url, site.host]
     for wanted in (30, 70):
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             row = conn.execute("SELECT count(*) FROM gleaner.website_page WHERE visited_job IS NOT NULL").fetchone()
             if row and row[0] >= wanted:

@@ -96,13 +96,13 @@ def test_migrations_and_the_way_back(
     cut = 0
     for number in range(KILLS):
         cut += killed(start, "migrate", number, up, dsn=empty_dsn)
-        until(nobody_runs(empty_dsn), "the server goes on", 15)
+        until(nobody_runs(empty_dsn), "the server goes on", 45)
         found = applied(empty_dsn)
         assert found == versions[: len(found)], number
         assert start("migrate", dsn=empty_dsn)[1]() == 0
         assert dump(empty_dsn) == dump(knowledge_dsn), number
         cut += killed(start, "rollback", number, down, dsn=empty_dsn, to=0)
-        until(nobody_runs(empty_dsn), "the server goes on", 15)
+        until(nobody_runs(empty_dsn), "the server goes on", 45)
         found = applied(empty_dsn)
         assert found == versions[: len(found)], number
         if number % 2:  # from where it was left, in one direction and in the other
@@ -124,7 +124,7 @@ def test_backups(filled: str, start: Start, tmp_path: Path) -> None:
             assert path.stat().st_size == manifest.dump_bytes, number
             assert manifest.checked_at > manifest.made_at
     assert cut >= LEAST_CUT
-    until(nobody_runs(filled), "the server goes on", 15)
+    until(nobody_runs(filled), "the server goes on", 45)
     path, manifest = back_up(filled, tmp_path)
     with psycopg.connect(filled, autocommit=True) as conn:
         assert hash_tables(conn) == manifest.tables
@@ -145,7 +145,7 @@ def test_restores(filled: str, start: Start, tmp_path: Path, conn: psycopg.Conne
         conn.execute("TRUNCATE gleaner.tenant CASCADE; INSERT INTO gleaner.tenant (tenant_id) VALUES ('old')")
         old = hash_tables(conn)
         cut += killed(start, "restore", number, calm, dsn=knowledge_dsn, dump=path)
-        until(nobody_runs(knowledge_dsn), "the server goes on", 15)
+        until(nobody_runs(knowledge_dsn), "the server goes on", 45)
         found = hash_tables(conn)
         assert found in (old, manifest.tables), number
         kept += found == old

@@ -52,7 +52,7 @@ def indexes(conn: psycopg.Connection) -> dict[str, bool]:
     return dict(rows)
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
@@ -161,7 +161,7 @@ def test_a_table_in_use_is_waited_for_without_holding_up_others(
             assert not migrating.done()
         finally:
             reader.rollback()
-        assert migrating.result(20) == [COLUMN.label]
+        assert migrating.result(60) == [COLUMN.label]
     assert longest < 6  # a try takes a second; without its limit this would be the transaction's whole length
 
 

@@ -356,7 +356,7 @@ def test_a_load_that_is_killed_pays_for_no_stored_vector_again(tenant: Tenant) -
             [sys.executable, "-c", LOADER, json.dumps(params), json.dumps(batch), str(attempt)],
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while (now := _stored_vectors(tenant)) == before and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -81,7 +81,7 @@ def test_a_build_that_was_killed_is_not_used_and_done_again(knowledge_dsn: str, 
         reader.execute("LOCK TABLE gleaner.tenant_knowledge IN ROW EXCLUSIVE MODE")
         thread = threading.Thread(target=build)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not state(conn) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert state(conn) == [(NAME, False, False)]
