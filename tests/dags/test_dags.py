@@ -41,6 +41,7 @@ for dag_id, dag in bag.dags.items():
         "params": {name: dict(dag.params.get_param(name).schema) for name in dag.params},
         "tasks": {
             task.task_id: {
+                "weight": [str(task.weight_rule), task.priority_weight],
                 "owner": task.owner, "retries": task.retries, "pool": task.pool, "trigger": task.trigger_rule.value,
                 "timeout": task.execution_timeout is not None, "doc": bool(task.doc_md or task.doc),
                 "mapped": task.is_mapped or task.get_closest_mapped_task_group() is not None,
@@ -158,6 +159,19 @@ def test_the_work_is_in_pools_and_named(parsed: dict[str, Any]) -> None:
     assert tasks["survey"]["trigger"] == "all_done_min_one_success"  # a bad batch does not hold up the others
     assert tasks["reconcile"]["trigger"] == "all_done"
     assert tasks["reconcile"]["outlets"] == ["tenant_knowledge_announced"]
+
+
+def test_batches_of_all_runs_weigh_the_same_and_less_than_what_a_run_waits_for(parsed: dict[str, Any]) -> None:
+    """Airflow then takes the first batch of each run before the second of any: nobody waits for a long website."""
+    for dag_id, dag in parsed["dags"].items():
+        if dag_id == "migrate_knowledge":
+            continue
+        assert {task["weight"][0] for task in dag["tasks"].values()} == {"absolute"}, dag_id
+        batches = {task["weight"][1] for task in dag["tasks"].values() if task["pool"].startswith("gleaner_")}
+        others = {task["weight"][1] for task in dag["tasks"].values() if task["pool"] == "default_pool"}
+        assert len(batches) <= 1, dag_id
+        if dag_id != "refresh_websites":
+            assert min(others) > max(batches), dag_id
 
 
 def test_the_form_offers_exactly_what_the_request_takes() -> None:
