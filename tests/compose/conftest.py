@@ -17,6 +17,8 @@ IMAGES = {
     "GLEANER_AIRFLOW_IMAGE": StandinImages.airflow,
     "GLEANER_POSTGRES_IMAGE": StandinImages.postgres,
     "GLEANER_REDIS_IMAGE": StandinImages.redis,
+    "GLEANER_PROMETHEUS_IMAGE": StandinImages.prometheus,
+    "GLEANER_STATSD_IMAGE": StandinImages.statsd,
 }
 
 

@@ -5,9 +5,12 @@ One installation goes through all of it, in the order of this file. What it know
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import psycopg
@@ -18,6 +21,7 @@ from include.gleaner.errors import RequestError, SetupError
 from include.gleaner.local.airflow import free_port
 from include.gleaner.local.rest import AirflowApi
 from include.gleaner.local.website import SampleWebsite
+from include.gleaner.ops.migrations import migrations
 from tests.support.compose import Compose, new_secrets
 from tests.support.docker_engine import DockerEngine
 
@@ -54,8 +58,11 @@ class Installation:
     def api_as(self, user: str, password: str) -> AirflowApi:
         return AirflowApi(self.url, user, password)
 
-    def up(self) -> None:
-        self.compose.run("--profile", "demo", "up", "--detach", "--scale", f"worker={WORKERS}")
+    def up(self, *more: str) -> None:
+        """Of the profiles' services the sample website, and those that are named."""
+        services = (*AIRFLOW, "worker", "tidy", "sample-site", *more)
+        profiles = ("--profile", "demo", "--profile", "monitoring")
+        self.compose.run(*profiles, "up", "--detach", "--scale", f"worker={WORKERS}", *services)
         for service in (*AIRFLOW, "tidy", "sample-site"):
             self.compose.wait_healthy(service)
         self.compose.wait_healthy("worker", count=WORKERS)
@@ -271,6 +278,31 @@ def test_the_knowledge_is_backed_up_and_verified_by_the_command(stack: Installat
     assert "looker" in dumped.stdout, dumped.stderr
 
 
+def test_an_upgrade_is_backed_up_first_by_the_init_step(stack: Installation) -> None:
+    """`up` with newer code: what is there is backed up, then migrated; nothing of it changes."""
+    newest = migrations()[-1]
+    stack.compose.run("run", "--rm", "airflow-init", "gleaner", "db", "rollback", "--lose-data", "--no-backup")
+    version = "SELECT max(version) FROM gleaner.schema_migration"
+    assert stack.rows(version) == [(newest.version - 1,)]
+    before = set(stack.compose.exec("worker", "ls", "/opt/gleaner/backups").stdout.split())
+    told = stack.compose.run("run", "--rm", "airflow-init", "init").stdout
+    made = re.search(r"gleaner: knowledge: backed up as (\S+\.dump)\r?\n", told)
+    assert made, told
+    assert f"knowledge schema: applied {newest.label}" in told
+    assert told.index("backed up as") < told.index("knowledge schema: applied")
+    after = stack.compose.exec("worker", "ls", "/opt/gleaner/backups").stdout.split()
+    assert made[1] in set(after) - before
+    manifest = made[1].replace(".dump", ".json")
+    kept = json.loads(stack.compose.exec("worker", "cat", f"/opt/gleaner/backups/{manifest}").stdout)
+    assert kept["schema_version"] == newest.version - 1
+    assert stack.rows(version) == [(newest.version,)]
+    assert stack.rows(ROWS, "calm") == stack.calm
+    # Once more there is nothing to do, and no backup is made.
+    again = stack.compose.run("run", "--rm", "airflow-init", "init").stdout
+    assert "knowledge schema is current" in again
+    assert set(stack.compose.exec("worker", "ls", "/opt/gleaner/backups").stdout.split()) == set(after)
+
+
 def test_old_logs_are_removed_and_nothing_else(stack: Installation) -> None:
     logs = "/opt/airflow/logs"
     old, new = f"{logs}/old/task/1.log", f"{logs}/new/task/1.log"
@@ -292,13 +324,16 @@ def test_down_and_up_again_with_secrets_from_files(stack: Installation, tmp_path
     stack.compose.run("--profile", "demo", "down")
     assert not stack.compose.containers("postgres")
     stack.secrets["knowledge_db_password"] = new_secrets()["knowledge_db_password"]  # and one is another by now
-    for name, value in {**stack.secrets, "openai_api_key": "", "grafana_password": "", "metrics_token": ""}.items():
+    stack.secrets["metrics_token"] = token_urlsafe(24)
+    for name, value in {**stack.secrets, "openai_api_key": "", "grafana_password": ""}.items():
         (tmp_path / name).write_text(value, "ascii")
         (tmp_path / name).chmod(0o444)
         stack.compose.settings.pop(f"GLEANER_{name.upper()}", None)
     stack.compose.settings["GLEANER_SECRETS_FOLDER"] = str(tmp_path)
     stack.compose.files = ("docker-compose.yaml", "deploy/compose/secrets.yaml")
-    stack.up()
+    stack.compose.settings["GLEANER_STATSD"] = "True"
+    stack.compose.settings["GLEANER_PROMETHEUS_PORT"] = str(free_port())
+    stack.up("prometheus", "statsd-exporter")
     environment = stack.compose.one("airflow-scheduler")["Config"]["Env"]
     assert not any(value in "".join(environment) for value in stack.secrets.values())
     assert stack.rows(EVERYTHING) == before

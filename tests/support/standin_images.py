@@ -26,8 +26,8 @@ from tests.support.docker_engine import DockerEngine
 
 ROOT: Final = Path(__file__).parents[2]
 STANDINS: Final = ROOT / "tests/compose/standins"
-PACKAGES: Final = "ca-certificates,curl,dumb-init,python3,python3-venv,redis-server"
-PYTHON: Final = "3.11.2"  # of Debian 12, which all three are made of
+PACKAGES: Final = "ca-certificates,curl,dumb-init,prometheus,python3,python3-venv,python3-yaml,redis-server"
+PYTHON: Final = "3.11.2"  # of Debian 12, which all of them are made of
 
 
 class StandinImages:
@@ -89,11 +89,25 @@ class StandinImages:
 
     def redis(self) -> str:
         """In place of redis."""
-        tag = f"gleaner-standin-redis:{_digest([self.debian(), *_files('redis.Dockerfile')])}"
+        return self._of_files("redis", "redis.Dockerfile")
+
+    def prometheus(self) -> str:
+        """In place of prom/prometheus."""
+        return self._of_files("prometheus", "prometheus.Dockerfile")
+
+    def statsd(self) -> str:
+        """In place of prom/statsd-exporter: a small one of our own that reads the same mapping."""
+        return self._of_files("statsd", "statsd.Dockerfile", "statsd_exporter.py")
+
+    def _of_files(self, name: str, dockerfile: str, *others: str) -> str:
+        """An image that is Debian's packages and files of this repository."""
+        tag = f"gleaner-standin-{name}:{_digest([self.debian(), *_files(dockerfile, *others)])}"
         if not self._engine.has_image(tag):
-            context = self._folder / "redis"
+            context = self._folder / name
             context.mkdir(parents=True, exist_ok=True)
-            self._build(tag, "redis.Dockerfile", context)
+            for other in others:
+                shutil.copy(STANDINS / other, context)
+            self._build(tag, dockerfile, context)
         return tag
 
     def _build(self, tag: str, dockerfile: str, context: Path) -> None:
