@@ -14,12 +14,15 @@ export class Refusal extends Error {
 
 async function answer(request, patience) {
   let response;
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), patience);
   try {
-    response = await fetch(request, { signal: AbortSignal.timeout(patience) });
+    response = await fetch(request, { signal: late.signal });
     if (response.ok) return await response.json();
-  } catch (error) {
-    const late = error.name === "TimeoutError";
-    throw new Refusal(0, late ? `The server did not answer within ${patience / 1000} seconds. ${request.method === "GET" ? "Try again in a moment." : "Whether it was done is not known: look before you try again."}` : "The server does not answer. Try again in a moment.");
+  } catch {
+    throw new Refusal(0, late.signal.aborted ? `The server did not answer within ${patience / 1000} seconds. ${request.method === "GET" ? "Try again in a moment." : "Whether it was done is not known: look before you try again."}` : "The server does not answer. Try again in a moment.");
+  } finally {
+    clearTimeout(timer);
   }
   let detail = "";
   try {
