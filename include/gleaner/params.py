@@ -78,7 +78,7 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "title": "Pages per batch",
         "description": "So many at most are one mapped task. 0: by what a page costs, up to 1,250; fills all slots.",
         "minimum": 0,
-        "maximum": 500,
+        "maximum": 1_250,
         "section": "How",
     },
     "chunk_tokens": {
