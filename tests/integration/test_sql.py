@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.sql import SQL
 
+from include.gleaner.local.postgres import EmbeddedPostgres
 from include.gleaner.ops.old_table import OldTable
 from include.gleaner.sql import queries
 from tests.support.old_table import make_old_table
@@ -23,6 +25,22 @@ PLANNED = re.compile(r"^\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\
 WITHOUT_TENANT = {
     "migrate", "preflight", "backup", "throttle", "endpoint", "vector_index", "metrics", "adopt",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planner(postgres: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
+    """A connection to a migrated database that nothing is written into."""
+    postgres.create_database("planner", template="template_knowledge")
+    with psycopg.connect(postgres.dsn("planner"), autocommit=True, prepare_threshold=None) as connection:
+        yield connection
+    postgres.drop_database("planner")
+
+
+@pytest.fixture
+def conn(planner: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """What a test makes there is gone after it."""
+    with planner.transaction(force_rollback=True):
+        yield planner
 
 
 @pytest.mark.parametrize(("file", "name"), ALL, ids=[f"{file}.{name}" for file, name in ALL])
