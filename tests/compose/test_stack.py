@@ -342,3 +342,41 @@ def test_down_and_up_again_with_secrets_from_files(stack: Installation, tmp_path
     stack.wait(stack.trigger("calm"))
     assert stack.rows(ROWS, "calm") == stack.calm
     assert stack.rows(EVERYTHING)[1] == before[1]
+
+
+def test_prometheus_has_the_metrics_of_gleaner_and_of_airflow(stack: Installation) -> None:
+    """The profile `monitoring`, up since the last test but for Grafana; everything over the compose file's networks."""
+    told: dict[str, Any] = {}
+
+    def ask(path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{stack.compose.settings['GLEANER_PROMETHEUS_PORT']}/api/v1/{path}"
+        told[path] = stack.patiently(lambda: requests.get(url, params=parameters, timeout=30)).json()["data"]
+        return told[path]
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 180  # it asks each quarter of a minute
+        while not condition():
+            assert time.monotonic() < deadline, (told, stack.compose.logs("prometheus")[-2000:])
+            time.sleep(1)
+
+    def value(query: str) -> float:
+        found = ask("query", query=query)["result"]
+        return float(found[0]["value"][1]) if found else 0.0
+
+    wait(lambda: all(target["health"] == "up" for target in ask("targets")["activeTargets"]))
+    assert {target["labels"]["job"]: target["scrapeUrl"] for target in told["targets"]["activeTargets"]} == {
+        "gleaner": "http://airflow-apiserver:8080/gleaner/metrics",
+        "airflow": "http://statsd-exporter:9102/metrics",
+    }
+    wait(lambda: value("gleaner_up") == 1)
+    ((chunks,),) = stack.rows("SELECT count(*) FROM gleaner.tenant_knowledge")
+    wait(lambda: value("sum(gleaner_chunks)") == chunks)
+    wait(lambda: value("airflow_scheduler_heartbeat") > 0)  # of the scheduler
+    wait(lambda: value('gleaner_stage_pages{stage="crawl"}') > 0)  # of the workers
+    wait(lambda: value(f'airflow_task_finished{{dag_id="{DAG}",task_id="reconcile",state="success"}}') > 0)
+    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}
+    for service in ("prometheus", "statsd-exporter"):
+        host = stack.compose.one(service)["HostConfig"]
+        assert (host["ReadonlyRootfs"], host["CapDrop"]) == (True, ["ALL"]), service
+        assert stack.compose.exec(service, "id", "-u").stdout.strip() == "65534"
