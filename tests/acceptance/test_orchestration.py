@@ -219,8 +219,11 @@ def test_two_first_runs_of_a_tenant_that_end_together_are_both_green(
         return sum(task["task_id"] == "reconcile" and task["state"] in ("success", "failed") for task in tasks)
 
     with psycopg.connect(gleaner.stack.postgres.dsn(DATABASE)) as airflow:
-        started = lambda: all(gleaner.api.dag_run(DAG, run)["state"] == "running" for run in runs)  # noqa: E731
-        wait(gleaner, started, "the runs have not started")
+        wait(
+            gleaner,
+            lambda: all(gleaner.api.dag_run(DAG, run)["state"] == "running" for run in runs),
+            "the runs have not started",
+        )
         # Whoever wants to make an asset waits, as when both ask at the same moment.
         airflow.execute("LOCK TABLE asset, asset_alias_asset IN SHARE MODE")
         waiting = (

@@ -14,9 +14,7 @@ from include.gleaner.errors import SchemaError
 from include.gleaner.ops.old_table import OldTable
 from include.gleaner.sql import queries
 
-LOCK_SECONDS: Final = (
-    60.0  # for another adoption of the table to end; a killed one's session may outlive it for a while
-)
+LOCK_SECONDS: Final = 60.0  # for another adoption of the table to end; a killed one's session may outlive it
 MOMENT_SECONDS: Final = 600.0  # to wait for a moment in which nobody holds the table
 
 
