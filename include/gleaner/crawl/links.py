@@ -75,6 +75,7 @@ class _Reader:
         self._in_body = False
         self._robots = {"robots", agent.lower() or "robots"}
         self._max_links = max_links
+        self._addresses: dict[str, str | None] = {}  # by what is written, from the last <base> on
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Called by the parser."""
@@ -90,6 +91,7 @@ class _Reader:
         elif tag == "base" and not self._has_base and attributes.get("href"):
             self._has_base = True
             self._base = canonicalize(attributes["href"].strip(), base=self._base) or self._base
+            self._addresses.clear()
         elif tag == "body":
             self._in_body = True
 
@@ -130,12 +132,16 @@ class _Reader:
         href = (href or "").strip()
         if not href or href[:11].lower().startswith(_NO_ADDRESS):
             return None
+        href = href.partition("#")[0]  # pages link one another many times, to each of their headings
         if len(href) > MAX_LENGTH:
             self.too_long += 1
             return None
-        if self.encoding != "utf-8" and not href.isascii():
-            href = _with_encoded_query(href, self.encoding)
-        return canonicalize(href, base=self._base)
+        if href not in self._addresses:
+            written = href
+            if self.encoding != "utf-8" and not href.isascii():
+                written = _with_encoded_query(href, self.encoding)
+            self._addresses[href] = canonicalize(written, base=self._base)
+        return self._addresses[href]
 
 
 def _parse(body: bytes, content_type: str, reader: _Reader) -> None:

@@ -82,4 +82,6 @@ def _shingles(text: str, language: str) -> set[str]:
     if language in UNSPACED:
         return {text[at : at + _LETTERS] for at in range(max(len(text) - _LETTERS, 0) + 1)} - {""}
     words = text.split()
-    return {" ".join(words[at : at + _SHINGLE]) for at in range(max(len(words) - _SHINGLE, 0) + 1)} - {""}
+    if len(words) <= _SHINGLE:
+        return {" ".join(words)} - {""}
+    return set(map(" ".join, zip(*(words[at:] for at in range(_SHINGLE)), strict=False)))

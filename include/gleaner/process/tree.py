@@ -112,6 +112,7 @@ class _Builder:
         self.count = 0
         self._open: list[Node] = [self.root]
         self._texts: list[str] = []
+        self.data = self._texts.append  # called by the parser, maybe several times for one text
 
     def start(self, name: str, attrs: Mapping[str, str]) -> None:
         """Called by the parser."""
@@ -134,16 +135,14 @@ class _Builder:
         if len(self._open) > 1:
             self._open.pop()
 
-    def data(self, text: str) -> None:
-        """Called by the parser, maybe several times for one text."""
-        self._texts.append(text)
-
     def close(self) -> Page:
         """Called by the parser."""
-        self._flush()
+        if self._texts:
+            self._flush()
         return self.root
 
     def _flush(self) -> None:
-        if self._texts and (node := self._open[-1]).name not in _DROPPED:
-            node.contents.append("".join(self._texts))
-        self._texts.clear()
+        texts = self._texts
+        if (node := self._open[-1]).name not in _DROPPED:
+            node.contents.append(texts[0] if len(texts) == 1 else "".join(texts))
+        texts.clear()
