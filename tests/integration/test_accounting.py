@@ -14,9 +14,10 @@ from include.gleaner.errors import ConnectionMissingError, InvalidParamError
 from include.gleaner.ops.tenants import main, set_quota
 from include.gleaner.pipeline.quota import Quota, quota_of
 from include.gleaner.report.run_report import lines
-from tests.integration.test_pipeline import article, page, website
+from tests.support.articles import article, website
 from tests.support.embedding_server import API_KEY
 from tests.support.tenant import Tenant
+from tests.support.website import page
 
 NAMES = ("apples", "pears", "plums", "figs")
 

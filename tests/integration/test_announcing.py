@@ -11,10 +11,19 @@ from include.gleaner import pipeline
 from include.gleaner.assets import ANNOUNCED, TENANT_KNOWLEDGE, announce, knowledge_of
 from include.gleaner.pipeline import announcing
 from include.gleaner.pipeline.announcing import by_tenant
-from tests.integration.test_maintenance import end_of_pause, without_vectors
-from tests.integration.test_mending import later, left_behind, mend
-from tests.integration.test_pipeline import website
-from tests.integration.test_rebuild import DAY, damage, fetched_on, rebuild, without_content
+from tests.support.articles import website
+from tests.support.rework import (
+    DAY,
+    damage,
+    end_of_pause,
+    fetched_on,
+    later,
+    left_behind,
+    mend,
+    rebuild,
+    without_content,
+    without_vectors,
+)
 from tests.support.tenant import Tenant
 
 INTERVAL = (DAY, DAY + timedelta(days=1))

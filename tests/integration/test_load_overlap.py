@@ -21,9 +21,9 @@ from include.gleaner.pipeline.grouping import Group, Page
 from include.gleaner.pipeline.quota import Quota
 from include.gleaner.pipeline.vectors import GroupVectors, VectorFlow
 from tests.integration.test_load_kills import ROWS, prepared, unload
-from tests.integration.test_patience import end_of_pause
 from tests.support.chunks import add_page, chunk
 from tests.support.embedding_server import API_KEY
+from tests.support.rework import end_of_pause
 from tests.support.tenant import Tenant
 
 GROUPS = 8  # at least, with CHUNKS_PER_GROUP

@@ -20,19 +20,11 @@ from include.gleaner.errors import KnowledgeDamagedError
 from include.gleaner.pipeline import maintaining
 from include.gleaner.pipeline.connections import embedding
 from include.gleaner.shared import breaker
-from tests.integration.test_patience import NAMES, end_of_pause
-from tests.integration.test_pipeline import website
+from tests.support.articles import NAMES, website
+from tests.support.rework import end_of_pause, without_vectors
 from tests.support.tenant import Tenant
 
 ROOT = Path(__file__).parents[2]
-
-
-def without_vectors(tenant: Tenant, names: tuple[str, ...] = NAMES, **more: Any) -> None:
-    """A run while the endpoint fails; then the endpoint is well again."""
-    tenant.site.routes = website(*names)
-    tenant.endpoint.configure(error_every=1, error_status=503)
-    assert tenant.run(**more)["gap"]["chunks_without_vector"] > 0
-    tenant.endpoint.configure(error_every=0)
 
 
 def missing(tenant: Tenant) -> int:

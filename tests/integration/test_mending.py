@@ -9,31 +9,10 @@ import pytest
 from include.gleaner import pipeline
 from include.gleaner.pipeline import processing
 from include.gleaner.process.document import read_document
-from tests.integration.test_pipeline import article, website
+from tests.support.articles import article, website
+from tests.support.rework import later, left_behind, mend
 from tests.support.tenant import Tenant
 from tests.support.website import page
-
-
-def mend(run_id: str = "now") -> list[dict[str, Any]]:
-    batches = pipeline.find_pages_to_mend(run_id)
-    for batch in batches:
-        pipeline.mend_pages(batch, 1)
-    return batches
-
-
-def left_behind(tenant: Tenant, *, processed: bool) -> None:
-    """A run that died after its crawl, or after its pages were read."""
-    params = tenant.params()
-    pipeline.crawl_website(params, "dead")
-    if processed:
-        for batch in pipeline.plan_batches(params, "dead"):
-            pipeline.process_pages(params, "dead", batch, 1)
-
-
-def later(tenant: Tenant, interval: str) -> None:
-    """As if so much time had gone by."""
-    tenant.conn.execute("UPDATE gleaner.crawl_job SET started_at = started_at - %s::interval", (interval,))
-    tenant.conn.execute("UPDATE gleaner.dead_letter SET last_at = last_at - %s::interval", (interval,))
 
 
 @pytest.mark.parametrize("processed", [False, True])

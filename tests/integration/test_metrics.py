@@ -24,8 +24,7 @@ from include.gleaner.report.metric_names import KNOWLEDGE, METRICS
 from include.gleaner.report.metrics import BOUNDS, MOST_KINDS_OF_FAILURE, Samples, exposition, read_knowledge
 from include.gleaner.sql import queries
 from tests.integration.test_load_kills import forker, prepared
-from tests.integration.test_patience import NAMES
-from tests.integration.test_pipeline import website
+from tests.support.articles import NAMES, website
 from tests.support.chunks import add_page
 from tests.support.counted import parsed, scrape, told, truth
 from tests.support.tenant import Tenant

@@ -19,8 +19,7 @@ from fastapi.testclient import TestClient
 from include.gleaner.api import metrics
 from include.gleaner.api.app import create_app
 from include.gleaner.report.metrics import CONTENT_TYPE
-from tests.integration.test_patience import NAMES
-from tests.integration.test_pipeline import website
+from tests.support.articles import NAMES, website
 from tests.support.counted import parsed
 from tests.support.page_app import ADMIN, VIEWER, Users, airflow_users
 from tests.support.tenant import Tenant

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from include.gleaner import pipeline
 from include.gleaner.pipeline import pacing
 from include.gleaner.pipeline.accounting import BatchTally
-from tests.integration.test_pipeline import website
+from tests.support.articles import website
 from tests.support.tenant import Tenant
 
 RUN = "run-x"

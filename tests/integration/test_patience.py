@@ -18,11 +18,10 @@ from include.gleaner.errors import ConnectionMissingError, EmbeddingQuotaError, 
 from include.gleaner.pipeline import patience
 from include.gleaner.report.run_report import lines
 from include.gleaner.shared import breaker
-from tests.integration.test_pipeline import website
+from tests.support.articles import NAMES, website
 from tests.support.embedding_server import API_KEY
+from tests.support.rework import end_of_pause
 from tests.support.tenant import Tenant
-
-NAMES = ("apples", "pears", "plums", "figs")
 
 
 def connect(tenant: Tenant, monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
@@ -38,13 +37,6 @@ def prepared(tenant: Tenant, **more: Any) -> tuple[dict[str, Any], list[dict[str
     for batch in pipeline.plan_batches(params, "run-x"):
         pipeline.process_pages(params, "run-x", batch, 1)
     return params, pipeline.survey_site(params, "run-x")
-
-
-def end_of_pause(tenant: Tenant) -> None:
-    tenant.conn.execute(
-        "UPDATE gleaner.endpoint_state SET state ="
-        " jsonb_set(state::jsonb, '{breaker,open_until}', to_jsonb(extract(epoch FROM clock_timestamp()) - 1))::text"
-    )
 
 
 def test_an_endpoint_that_fails_for_all_leaves_chunks_without_vectors_and_the_run_green(tenant: Tenant) -> None:

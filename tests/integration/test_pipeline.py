@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,20 +16,11 @@ import pytest
 from include.gleaner import pipeline
 from include.gleaner.errors import EmbeddingRefusedError, RunFailedError, SchemaError, SetupError, StartPageError
 from include.gleaner.search import search
+from tests.support.articles import article, website
 from tests.support.tenant import Tenant
 from tests.support.website import Reply, page
 
 ROOT = Path(__file__).parents[2]
-
-
-def article(name: str) -> str:
-    return f"The article about {name} says what everybody should know about {name}, and nothing else."
-
-
-def website(*names: str) -> dict[str, Any]:
-    return {"/": page("Welcome to the home page of the example company.", *[f"/{name}" for name in names])} | {
-        f"/{name}": page(article(name)) for name in names
-    }
 
 
 def test_a_whole_run_and_the_same_again(tenant: Tenant) -> None:

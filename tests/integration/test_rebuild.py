@@ -16,35 +16,14 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import InvalidParamError, RunFailedError, UnknownParamError
-from include.gleaner.models import NotContent
-from include.gleaner.pipeline import processing, rework
-from tests.integration.test_pipeline import article, website
+from include.gleaner.pipeline import rework
+from tests.support.articles import article, website
+from tests.support.rework import DAY, damage, fetched_on, rebuild, without_content
 from tests.support.tenant import Tenant
 from tests.support.website import page
 
 ROOT = Path(__file__).parents[2]
-DAY = datetime(2026, 3, 1, tzinfo=UTC)
 MODEL = "text-embedding-3-large"
-
-
-def fetched_on(tenant: Tenant, day: datetime, *paths: str) -> None:
-    """As if the pages had been fetched at noon of that day."""
-    for path in paths:
-        url = tenant.site.url.rstrip("/") + path
-        tenant.conn.execute(
-            "UPDATE gleaner.website_page SET fetched_at = %s WHERE tenant_id = %s AND url = %s",
-            (day + timedelta(hours=12), tenant.name, url),
-        )
-
-
-def rebuild(day: datetime | None = DAY, run_id: str = "day", **params: Any) -> dict[str, Any]:
-    """The tasks of the DAG in their order; the report."""
-    interval = (day, day + timedelta(days=1)) if day else (None, None)
-    for batch in pipeline.find_pages_of_interval(params, run_id, interval):
-        pipeline.reprocess_pages(params, interval, batch, 1)
-    for batch in pipeline.find_documents_of_interval(params, run_id, interval):
-        pipeline.reload_chunks(params, interval, batch, 1)
-    return pipeline.report_rebuild(params, run_id, interval)
 
 
 @pytest.fixture
@@ -54,13 +33,6 @@ def loaded(tenant: Tenant) -> Tenant:
     fetched_on(tenant, DAY, "/apples")
     fetched_on(tenant, DAY + timedelta(days=1), "/pears")
     return tenant
-
-
-def damage(tenant: Tenant) -> None:
-    """Chunks and documents as an older version would have left them."""
-    tenant.conn.execute("UPDATE gleaner.tenant_knowledge SET full_text = 'old', content_hash = '\\x00'")
-    tenant.conn.execute("UPDATE gleaner.knowledge_generation SET fingerprint = 'old', set_hash = '\\x00'")
-    tenant.conn.execute("UPDATE gleaner.page_document SET document = jsonb_set(document, '{title}', '\"old\"')")
 
 
 def test_only_the_day_is_rebuilt_and_no_vector_is_paid_again(loaded: Tenant) -> None:
@@ -87,12 +59,6 @@ def test_the_same_day_again_writes_nothing(loaded: Tenant) -> None:
     assert report["not_rebuilt"] == 0
     assert rebuild(run_id="another run")["work"]["unchanged"] == 1
     assert loaded.physical() == before
-
-
-def without_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the rules had changed."""
-    verdict = NotContent(reason="empty")
-    monkeypatch.setattr(processing, "read_document", lambda page: verdict)
 
 
 def test_what_is_no_content_by_todays_rules_loses_its_chunks(loaded: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from include.gleaner import pipeline
 from include.gleaner.config import INGEST_PARAMS
 from include.gleaner.ops import sources
-from tests.integration.test_pipeline import website
+from tests.support.articles import website
 from tests.support.tenant import Tenant
 from tests.support.website import Reply
 

@@ -13,8 +13,7 @@ from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
 
 from include.gleaner.report.stats import count, timing
-from tests.integration.test_patience import NAMES
-from tests.integration.test_pipeline import website
+from tests.support.articles import NAMES, website
 from tests.support.tenant import Tenant
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from include.gleaner.pipeline import switching
 from include.gleaner.pipeline.switching import remove_model, switch_model
-from tests.integration.test_pipeline import article, page, website
+from tests.support.articles import article, website
 from tests.support.embedding_server import API_KEY
 from tests.support.tenant import Tenant
-from tests.support.website import TestWebsite
+from tests.support.website import TestWebsite, page
 
 OLD, NEW = "text-embedding-3-small", "text-embedding-3-large"
 
