@@ -174,8 +174,13 @@ def test_an_owner_with_no_further_rights_can_make_backups(
         # It is tried beside the tables then, with writers at work on them.
         real = backup.load_and_compare
 
-        def look(scratch: psycopg.Connection, *values: Any) -> None:
-            real(scratch, *values)
+        def look(scratch: psycopg.Connection, *values: Any, **options: Any) -> None:
+            real(scratch, *values, **options)
+            kinds = (
+                "SELECT DISTINCT relpersistence FROM pg_class WHERE relkind = 'r' AND relnamespace = %s::regnamespace"
+            )
+            assert scratch.execute(kinds, ("gleaner",)).fetchall() == [("u",)]  # past the log, for which writers wait
+            assert ("p",) in scratch.execute(kinds, ("gleaner_replaced",)).fetchall()  # what others see is as it was
             (database,) = scratch.execute("SELECT current_database()").fetchone() or ("",)
             assert database == conninfo_to_dict(filled)["dbname"]
             conn.execute("INSERT INTO gleaner.tenant (tenant_id) VALUES ('meanwhile')")

@@ -20,8 +20,10 @@ import psycopg
 
 from include.gleaner.errors import BackupError
 from include.gleaner.ops.client_tools import ClientTools, complaint, environment, run
+from include.gleaner.sql import queries
 
 PIECE: Final = 1 << 20
+SYNC_BYTES: Final = 4 << 20  # all of it at once at the end, and whoever commits meanwhile would wait for it
 LOCK_WAIT: Final = "--lock-wait-timeout=60s"
 COMPRESSION: Final = "--compress=1"  # vectors shrink no further at a higher level, which takes several times as long
 SCHEMA: Final = "gleaner"
@@ -44,7 +46,7 @@ def write_dump(tools: ClientTools, dsn: str, snapshot: str, file: IO[bytes]) -> 
     Raises BackupError with what pg_dump complained about, or when the disk is full.
     """
     command = [tools.pg_dump, "--format=custom", f"--schema={SCHEMA}", f"--snapshot={snapshot}", LOCK_WAIT, COMPRESSION]
-    digest, size = hashlib.sha256(), 0
+    digest, size, synced = hashlib.sha256(), 0, 0
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=environment(dsn))
         try:
@@ -53,6 +55,10 @@ def write_dump(tools: ClientTools, dsn: str, snapshot: str, file: IO[bytes]) -> 
                 digest.update(piece)
                 size += len(piece)
                 file.write(piece)
+                if size - synced >= SYNC_BYTES:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    synced = size
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
@@ -73,14 +79,16 @@ def list_dump(tools: ClientTools, dump: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith(";")]
 
 
-def load_dump(conn: psycopg.Connection, tools: ClientTools, dump: Path, *, keep_owner: bool) -> None:
-    """Run the dump inside the transaction that is open on `conn`; nothing is committed here.
+def load_dump(conn: psycopg.Connection, tools: ClientTools, dump: Path, *, keep_owner: bool, trial: bool) -> None:
+    """Run the dump inside the transaction that is open on `conn`; nothing is committed here, and of a trial never.
 
     Raises BackupError when pg_restore cannot read it, psycopg.Error when Postgres refuses what is in it.
     """
     for section in ("pre-data", "data", "post-data"):
         with _script(tools, dump, section, keep_owner) as lines:
             if section == "data":
+                if trial:
+                    conn.execute(queries("backup")["without_log"])
                 _load_rows(conn, lines)
             else:
                 _execute(conn, b"".join(_for_server(conn, lines)))

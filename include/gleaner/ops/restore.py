@@ -71,9 +71,12 @@ def restore(dsn: str, dump: Path, *, replace: bool = False) -> Restored:
     )
 
 
-def load_and_compare(conn: psycopg.Connection, tools: ClientTools, dump: Path, manifest: Manifest) -> None:
+def load_and_compare(
+    conn: psycopg.Connection, tools: ClientTools, dump: Path, manifest: Manifest, *, trial: bool = False
+) -> None:
     """Load the backup inside the open transaction, and compare every table and sequence with the manifest.
 
+    A `trial` is always taken back: its tables need to outlive no crash.
     Raises BackupError when the server cannot take it, or when anything is not as it was.
     """
     if conn.info.server_version < OLDEST_SERVER:
@@ -83,7 +86,7 @@ def load_and_compare(conn: psycopg.Connection, tools: ClientTools, dump: Path, m
         conn.execute(queries("backup")["build_settings"])
         conn.execute(queries("backup")["create_roles"])
         row = conn.execute(queries("backup")["may_own"], {"owners": list(manifest.origin.owners)}).fetchone()
-        load_dump(conn, tools, dump, keep_owner=row is not None and bool(row[0]))
+        load_dump(conn, tools, dump, keep_owner=row is not None and bool(row[0]), trial=trial)
     except psycopg.Error as error:
         said = error.diag.message_primary or "the connection was lost"
         raise BackupError(f"the backup cannot be restored here: {said}; nothing was changed") from None

@@ -120,8 +120,21 @@ BEGIN
 END $$
 
 -- build_settings --
--- For the indexes of a large table.
-SELECT set_config('maintenance_work_mem', '512MB', true), set_config('max_parallel_maintenance_workers', '2', true)
+-- For the indexes of a large table. Pages go to the disk as they are written, and not all at once at the next checkpoint: others
+-- wait for the disk too.
+SELECT set_config('maintenance_work_mem', '512MB', true), set_config('max_parallel_maintenance_workers', '2', true),
+       set_config('backend_flush_after', '256kB', true)
+
+-- without_log --
+-- For a trial, which is taken back in any case: its rows go past the server's log, behind which every writer would wait.
+DO $$
+DECLARE one regclass;
+BEGIN
+    FOR one IN SELECT oid FROM pg_class WHERE relnamespace = 'gleaner'::regnamespace AND relkind = 'r' AND relpersistence = 'p'
+    LOOP
+        EXECUTE format('ALTER TABLE %s SET UNLOGGED', one);
+    END LOOP;
+END $$
 
 -- drop_replaced --
 DROP SCHEMA gleaner_replaced CASCADE
