@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev run up search clean lint types unit test test-cluster test-browser test-watch test-processor test-compose bench sbom audit release screenshots
+.PHONY: help setup setup-dev setup-all packages run up search clean lint types unit test test-cluster test-browser test-watch test-processor test-compose bench sbom audit release screenshots
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -16,6 +16,17 @@ setup:
 
 setup-dev:
 	@$(PYTHON) include/gleaner/local/bootstrap.py --dev
+
+setup-all:  # what any of the tests needs of the package registry
+	@$(PYTHON) include/gleaner/local/bootstrap.py --dev --cluster --browser --compose
+
+# What the tests below install by themselves, if any of it is missing, all at once.
+packages:
+	@{ command -v redis-server && command -v chromium && command -v prometheus && command -v qemu-x86_64 && command -v dockerd \
+		&& command -v mmdebstrap && test -x /usr/bin/docker-compose; } > /dev/null || { echo "== installing what the tests need of Debian"; \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		redis-server chromium fonts-noto-core prometheus qemu-user docker-compose mmdebstrap \
+		$$(command -v dockerd > /dev/null || echo docker.io iptables) > /dev/null; }
 
 run: setup  ## ingest the sample website, or URL=https://... TENANT=acme MAX_PAGES=50, and end
 	@$(LOCAL) run $(OPTIONS) $(if $(URL),--url '$(URL)') $(if $(TENANT),--tenant '$(TENANT)') \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -86,6 +87,19 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
+def targets_of(name: str) -> list[str]:
+    """The targets of tests that the Makefile has, or that another file asks of it."""
+    start = "^" if name == "Makefile" else r"\bmake "
+    found = re.findall(rf"{start}(test[a-z-]*)\b", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert len(found) == len(set(found))
+    return sorted(found)
+
+
+def test_ci_runs_every_test_there_is() -> None:
+    assert targets_of(".ci/run") == targets_of("Makefile")
+    assert "test-compose" in targets_of(".ci/run")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project that is ready to be released as 1.2.3."""
@@ -96,9 +110,7 @@ def project(tmp_path: Path) -> Path:
     (root / "requirements.txt").write_text("requests==2.0\n", "ascii")
     (root / "include/gleaner/__init__.py").write_text('__version__ = "1.2.3"\n', "ascii")
     (root / "pyproject.toml").write_text('[project]\nname = "gleaner"\nversion = "1.2.3"\n', "ascii")
-    targets = [line for line in (ROOT / ".ci/run").read_text("utf-8").splitlines() if line.startswith("make ")]
-    targets += [] if "make test-compose" in targets else ["make test-compose"]
-    tested = ", ".join(f"`{target}`" for target in targets)
+    tested = ", ".join(f"`make {target}`" for target in targets_of("Makefile"))
     (root / "CHANGELOG.md").write_text(
         f"# Changelog\n\n## 1.2.3 (2026-12-01)\n\n- New.\n\nTested by {tested}\n", "ascii"
     )
