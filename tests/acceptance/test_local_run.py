@@ -124,11 +124,11 @@ def test_an_end_at_any_moment_leaves_no_process(folder: Path, moment: str, numbe
     run = Run(folder)
     run.wait_for(moment if moment != "making a new database" else "Postgres")
     run.process.send_signal(number)
-    code = run.end(60)
+    code = run.end(120)
     if number == signal.SIGKILL:
         assert code == -signal.SIGKILL
     else:
-        assert code == 128 + number
+        assert code == 128 + number, run.output
         assert "stopped" in run.output
         assert "Traceback" not in run.output
 

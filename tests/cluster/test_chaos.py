@@ -101,7 +101,7 @@ class World:
             if states["success"] >= done and states["running"]:
                 return
             assert time.monotonic() < deadline, states
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     def patiently(self, ask: Callable[[], Any]) -> Any:
         """Servers that are down for a while are part of the tests."""
