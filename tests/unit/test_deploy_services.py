@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_an_address_of_users_and_of_proxies_is_what_is_set() -> None:
 def started(tmp_path: Path) -> Any:
     """Starts a service by its own entry; what it would run tells how it was started."""
     tell = '#!/bin/sh\necho "$0 $*"\nenv\n[ "${0##*/}" = redis-server ] && cat\nexit 0\n'
-    for name in ("airflow", "redis-server", "redis-cli", "docker-entrypoint.sh"):
+    for name in ("airflow", "find", "touch", "redis-server", "redis-cli", "docker-entrypoint.sh"):
         (tmp_path / name).write_text(tell, "ascii")
         (tmp_path / name).chmod(0o755)
     path = os.pathsep.join((str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -176,3 +177,14 @@ def test_redis_loses_nothing_and_asks_for_its_password(started: Any) -> None:
     for line in (f'requirepass "{SECRETS["GLEANER_REDIS_PASSWORD"]}"', "appendonly yes", "maxmemory-policy noeviction"):
         assert line in told.splitlines()
     assert SECRETS["GLEANER_REDIS_PASSWORD"] not in told.splitlines()[0]  # the command line, which all may read
+
+
+def test_only_what_is_old_is_tidied(started: Any) -> None:
+    told, _ = started("tidy.sh", "once", GLEANER_KEEP_DAYS="30")
+    lines = [line.partition("/find ")[2] for line in told.splitlines() if "/find " in line]
+    assert lines == [
+        "/opt/airflow/logs -type f -mtime +30 -delete",
+        "/opt/airflow/logs -mindepth 1 -type d -empty -mtime +1 -delete",
+    ]
+    (clean,) = re.findall(r"airflow db clean --yes --skip-archive --clean-before-timestamp (\S+)$", told, re.MULTILINE)
+    assert 29.9 < (datetime.now(UTC) - datetime.fromisoformat(clean)).total_seconds() / 86_400 < 30.1
