@@ -87,7 +87,16 @@ def test_of_each_key_the_newest_stays_and_the_others_are_kept_aside(conn: psycop
     assert done.ok
     check_whole(conn, set(before))
     assert {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")} == {one for (one,) in newest}
-    assert {one[0]: one for one in rows(conn, everything.replace(TABLE, f"{TABLE}_removed"))}.items() <= before.items()
+    aside = {one[0]: one for one in rows(conn, everything.replace(TABLE, f"{TABLE}_removed"))}
+    identical = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}_removed WHERE gleaner_reason = 'identical'")}
+    assert {key: one for key, one in aside.items() if key not in identical}.items() <= before.items()
+    for key in identical:  # the row that stayed has the vectors
+        assert aside[key] == (*before[key][:2], None, *before[key][3:])
+    lost = rows(
+        conn,
+        f"SELECT 1 FROM {TABLE}_removed r JOIN {TABLE} k ON k.id = r.gleaner_kept_id WHERE r.embedding IS NOT NULL",
+    )
+    assert lost  # and of one that said something else they are kept
     # What the third copy of a chunk says is another text than that of the one that stayed, or the other way round.
     judged = rows(
         conn,

@@ -25,6 +25,7 @@ from psycopg import sql
 from include.gleaner.errors import SchemaError
 from include.gleaner.ops.old_table import OldTable
 from include.gleaner.ops.table_moments import alone, at_a_free_moment
+from include.gleaner.ops.write_pace import WritePace
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS: Final = 20
 FEWEST_KEYS, FIRST_KEYS, MOST_KEYS = 4, 20, 400  # that one transaction looks at
 AIM_SECONDS: Final = 0.015  # that it should take: so long a writer may wait for a row of it
-REST: Final = 0.5  # of what a transaction took, before the next one: the disk and the processors are the writers' first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def write_lines(conn: psycopg.Connection, label: str, file: IO[str]) -> int:
 
 def remove_doubles(conn: psycopg.Connection, table: OldTable) -> int:
     """One pass over all keys in their order; how many rows went. Rows that a writer holds are left as they are."""
-    removed, size = 0, FIRST_KEYS
+    removed, size, pace = 0, FIRST_KEYS, WritePace(conn)
     last: tuple[Any, ...] | None = None
     while True:
         place = {f"last_{number}": part for number, part in enumerate(last or ())}
@@ -150,13 +150,12 @@ def remove_doubles(conn: psycopg.Connection, table: OldTable) -> int:
         if not keys:
             return removed
         arrays = {f"key_{number}": list(parts) for number, parts in enumerate(zip(*keys, strict=True))}
-        began = time.monotonic()
-        with conn.transaction():
+        with pace.transaction():
+            began = time.monotonic()
             removed += len(conn.execute(table.statement("remove"), arrays).fetchall())
-        spent = time.monotonic() - began
+            spent = time.monotonic() - began
         size = max(FEWEST_KEYS, min(MOST_KEYS, int(size * min(2.0, AIM_SECONDS / max(spent, 0.001)))))
         last = keys[-1]
-        time.sleep(min(1.0, spent * REST))
 
 
 def _make_unique(conn: psycopg.Connection, table: OldTable) -> int:
@@ -182,12 +181,19 @@ def _make_removed(conn: psycopg.Connection, table: OldTable) -> None:
     conn.execute(table.statement("create_removed"))
     if not _has_removed(conn, table):
         raise SchemaError(f"{table.removed_label} is there and is something else; rename it and run again")
+    values = {"removed": _removed_name(conn, table), "vectors": list(table.vectors)}
+    if conn.execute(queries("adopt")["needed_vectors"], values).fetchall():  # as it was just made: nobody waits for it
+        conn.execute(table.statement("let_vectors_go"))
 
 
 def _has_removed(conn: psycopg.Connection, table: OldTable) -> bool:
-    quoted = sql.Identifier(table.schema, f"{table.name}_removed").as_string(conn)
-    row = conn.execute(queries("adopt")["is_ours"], {"removed": quoted}).fetchone()
+    row = conn.execute(queries("adopt")["is_ours"], {"removed": _removed_name(conn, table)}).fetchone()
     return row is not None and bool(row[0])
+
+
+def _removed_name(conn: psycopg.Connection, table: OldTable) -> str:
+    """As SQL has it."""
+    return sql.Identifier(table.schema, f"{table.name}_removed").as_string(conn)
 
 
 def _make_lookup(conn: psycopg.Connection, table: OldTable) -> None:

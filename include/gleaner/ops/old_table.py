@@ -16,6 +16,7 @@ from include.gleaner.sql import queries
 CONSTRAINT: Final = "unique_chunk_per_source"
 KEY: Final = (("tenant_id", "user_id"), ("source_id",), ("chunk_type",), ("chunk_index",))  # by any of these names
 AGES: Final = ("updated_at", "created_at")
+VECTOR: Final = re.compile(r"(?:.+\.)?(?:vector|halfvec|sparsevec)(?:\(\d+\))?")  # a type of pgvector
 NO_EQUALITY: Final = {"json", "xml", "point"}  # types whose values are compared as text
 
 
@@ -48,6 +49,11 @@ class OldTable:
     def unique(self) -> str:
         """Name of the unique index, until it is the constraint's."""
         return f"gleaner_adopt_unique_{self.oid}"
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Columns of pgvector's types."""
+        return tuple(name for name, kind in self.columns.items() if VECTOR.fullmatch(kind))
 
     @property
     def definition(self) -> str:
@@ -144,6 +150,10 @@ class OldTable:
             "old_content": self._compared(content, "o"),
             "new_content": self._compared(content, "n"),
             "trigger_content": self._compared(content, "new"),
+            "kept_values": sql.SQL(", ").join(self._kept_value(name) for name in self.columns),
+            "nullable_vectors": sql.SQL(", ").join(
+                sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(sql.Identifier(name)) for name in self.vectors
+            ),
             "behind": sql.SQL("true"),
             **more,
         }
@@ -158,6 +168,13 @@ class OldTable:
             for number, one in enumerate(self.key)
         )
         return sql.SQL("({}) > ({})").format(_listed(self.key), values)
+
+    def _kept_value(self, name: str) -> sql.Composable:
+        """Of a removed row `o`, what is kept of a column: nothing of a vector that the row that stays has too."""
+        column = sql.Identifier("o", name)
+        if name not in self.vectors:
+            return column
+        return sql.SQL("CASE WHEN o.gleaner_reason = 'older' THEN {} END").format(column)
 
     def _age(self, alias: str | None) -> sql.Composable:
         ages = tuple(name for name in AGES if name in self.columns)

@@ -42,25 +42,35 @@ WHERE i.indrelid = %(oid)s AND starts_with(c.relname, 'gleaner_adopt_') ORDER BY
 -- A lookup by the index and nothing else, whatever the planner knows of a table that was never analyzed. The search path is
 -- that of the trigger too: nothing but the server's own names and pgvector's operators. Locks are not held while the disk is
 -- waited for: what a crash of the server takes back, row and line together, is done again. An index is built by one process:
--- the other processors are the writers'.
+-- the other processors are the writers'. Pages go to the disk as they are written, and not all at once at the next checkpoint.
 SELECT set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false),
        set_config('maintenance_work_mem', '256MB', false), set_config('max_parallel_maintenance_workers', '0', false),
        set_config('enable_seqscan', 'off', false),
        set_config('enable_bitmapscan', 'off', false), set_config('enable_hashagg', 'off', false),
        set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
        set_config('jit', 'off', false), set_config('synchronous_commit', 'off', false),
+       set_config('backend_flush_after', '256kB', false),
        set_config('search_path', 'pg_catalog, ' || coalesce((
            SELECT quote_ident(n.nspname) || ', ' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
            WHERE e.extname = 'vector'), '') || 'pg_temp', false)
 
 -- create_removed --
--- Where rows go that are removed, as they were, with the reason.
+-- Where rows go that are removed, as they were, with the reason. One that said the same as the row that stays leaves its vectors
+-- to that: they are most of what would be written.
 CREATE TABLE IF NOT EXISTS {removed} (
     LIKE {table},
     gleaner_kept_id    {id_type}   NOT NULL,
     gleaner_reason     text        NOT NULL CHECK (gleaner_reason IN ('identical', 'older')),
     gleaner_removed_at timestamptz NOT NULL
 )
+
+-- needed_vectors --
+-- Those columns of the table of removed rows that may not be empty.
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass(%(removed)s) AND attname = ANY (%(vectors)s) AND attnotnull AND NOT attisdropped
+
+-- let_vectors_go --
+ALTER TABLE {removed} {nullable_vectors}
 
 -- is_ours --
 -- Whether the table of removed rows was made by an adoption.
@@ -80,11 +90,12 @@ BEGIN
     LOOP
         WITH gone AS (
             DELETE FROM {table} o WHERE ({o_key}) = ({new_key}) AND {o_age} <= {new_age} RETURNING o.*
+        ), judged AS (
+            SELECT o.*, CASE WHEN ({old_content}) IS NOT DISTINCT FROM ({trigger_content})
+                             THEN 'identical' ELSE 'older' END AS gleaner_reason
+            FROM gone o
         )
-        INSERT INTO {removed}
-        SELECT o.*, NEW.{id}, CASE WHEN ({old_content}) IS NOT DISTINCT FROM ({trigger_content})
-                                   THEN 'identical' ELSE 'older' END, clock_timestamp()
-        FROM gone o;
+        INSERT INTO {removed} SELECT {kept_values}, NEW.{id}, o.gleaner_reason, clock_timestamp() FROM judged o;
         GET DIAGNOSTICS found_rows = ROW_COUNT;
         EXIT WHEN found_rows = 0;
     END LOOP;
@@ -145,9 +156,18 @@ WITH wanted AS (
     FROM ranked r JOIN held o ON o.{id} = r.id JOIN held n ON n.{id} = r.kept
     WHERE r.place > 1
 ), gone AS (
-    DELETE FROM {table} t USING judged j WHERE t.{id} = j.id RETURNING t.*, j.kept, j.reason
+    DELETE FROM {table} t USING judged j WHERE t.{id} = j.id
+    RETURNING t.*, j.kept AS gleaner_kept_id, j.reason AS gleaner_reason
 )
-INSERT INTO {removed} SELECT gone.*, now() FROM gone RETURNING gleaner_reason
+INSERT INTO {removed} SELECT {kept_values}, o.gleaner_kept_id, o.gleaner_reason, now() FROM gone o RETURNING gleaner_reason
+
+-- log_end --
+-- Where the server's log ends, in bytes.
+SELECT pg_current_wal_insert_lsn() - '0/0'
+
+-- write_log --
+-- A transaction of nothing, whose end waits until the disk has the log up to it.
+SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'gleaner.adopt', '')
 
 -- count_rows --
 -- Rows, those that are too many for the constraint, and those that lack a part of the key.
