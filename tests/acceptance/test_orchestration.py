@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -252,6 +253,14 @@ def test_the_progress_is_told_as_a_sentence_and_as_fields(gleaner: Gleaner, inge
     told = [line for line in lines if isinstance(line, dict) and line.get("stage") == "process"]
     assert any("pages/s" in line["event"] and line["done"] <= line["of"] for line in told), lines
     assert any(line["event"].startswith("run: ") for line in told)
+
+
+def test_no_task_is_the_first_to_be_served(gleaner: Gleaner, ingested: Run) -> None:
+    """What they talk to is made at its first request, which takes longer than a task waits for an answer."""
+    log = (gleaner.stack.airflow.password_file.parent / "api-server.log").read_text("utf-8")
+    paths = re.findall(r" path=(/execution/\S+)", log)
+    assert paths[0] == "/execution/health"
+    assert any(path.endswith("/run") for path in paths)
 
 
 def test_a_viewer_may_look_and_change_nothing(gleaner: Gleaner, ingested: Run) -> None:

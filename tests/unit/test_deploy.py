@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,24 @@ def test_the_settings_of_the_cluster_are_those_that_are_tested_on_one_machine(co
     assert [part for part in tested if part not in {"7", "worker-1@%h"}] == [
         part for part in command if part not in {"${GLEANER_WORKER_CONCURRENCY:-4}", "worker@%h"}
     ]
+
+
+@pytest.mark.parametrize("broken", [None, "/api/v2/version", "/execution/health"])
+def test_an_api_server_is_healthy_when_it_serves_users_and_tasks(
+    broken: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are asked: what tasks talk to is made at its first request, which is better this check than a task."""
+    found = runpy.run_path(str(FOLDER / "healthcheck.py"))
+    asked = []
+
+    def http(url: str) -> str | None:
+        asked.append(url.removeprefix("http://127.0.0.1:8080"))
+        return "says 500" if asked[-1] == broken else None
+
+    monkeypatch.setitem(found["main"].__globals__, "http", http)
+    assert found["main"]("api-server") == (broken is not None)
+    assert capsys.readouterr().err == ("says 500\n" if broken else "")
+    assert broken is not None or asked == ["/api/v2/version", "/execution/health"]
 
 
 def test_versions_agree(compose: dict[str, Any]) -> None:

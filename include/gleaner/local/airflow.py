@@ -104,6 +104,7 @@ class LocalAirflow:
             self.start_component(name)
         api = self.api
         self.wait(lambda: bool(api.health()), "the API server")
+        self.wait(api.serves_tasks, "what tasks ask of the API server")
         for pool in POOLS:
             api.add_pool(pool.name, pool.slots, pool.description)
 

@@ -33,6 +33,15 @@ class AirflowApi:
         response.raise_for_status()
         return {name: part.get("status") for name, part in response.json().items()}
 
+    def serves_tasks(self) -> bool:
+        """Whether the part of the server that tasks talk to answers.
+
+        It is made at its first request, which takes seconds: a task that came first would wait, and ask twice.
+        """
+        response = self._session.get(f"{self._base}/execution/health", timeout=TIMEOUT_SECONDS)
+        response.raise_for_status()
+        return bool(response.json() == {"status": "healthy"})
+
     def has_dag(self, dag_id: str) -> bool:
         """Whether the DAG processor has made the DAG known."""
         return self._call("GET", f"/dags/{dag_id}", missing_ok=True) is not None

@@ -80,6 +80,7 @@ def finish(
         index_model(conn, policy)  # before readers come
         behind = switch_model(conn, tenant_id=tenant_id, model=model)
     key = {"tenant_id": tenant_id, "source_id": source_id, "job_id": job_id, "model": model}
+    retired["retired"] += _count(conn, "retired_before", key)
     report = {**_report(conn, key, price), "retired": retired, "pages_behind": behind}
     if request.dry_run:
         names = ("pages", "chunks", "vectors", "reused", "tokens")

@@ -134,6 +134,11 @@ FROM (SELECT DISTINCT ON (batch_index) pages, chunks, embedded, reused, tokens F
 SELECT stage, extract(epoch FROM max(coalesce(finished_at, clock_timestamp())) - min(started_at))::float8
 FROM gleaner.batch_report WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s GROUP BY stage
 
+-- retired_before --
+-- Pages that an earlier try of this task has retired: what it did is not to be done again, and is part of the report.
+SELECT coalesce((report -> 'retired' ->> 'retired')::int, 0) FROM gleaner.crawl_job
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
+
 -- finish_job --
 UPDATE gleaner.crawl_job SET report = %(report)s, finished_at = clock_timestamp()
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s
