@@ -163,6 +163,41 @@ def test_it_is_never_empty_and_says_so_when_an_answer_is_late(page: Page, stack:
     expect(main.get_by_role("heading", name="Websites", exact=True)).to_be_visible()
 
 
+def test_it_is_painted_while_its_styles_are_waited_for(page: Page, stack: Stack) -> None:
+    """A stylesheet in the head would keep all of it blank until it comes."""
+    held: list[Any] = []
+    page.route("**/static/style.css", lambda route: held.append(route))
+    page.goto(f"{stack.airflow.url}/gleaner/", wait_until="commit")
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    expect(page.locator("main")).to_contain_text("Loading")
+    expect(page.locator(".late").get_by_role("link")).to_be_visible()  # scripts wait for styles too
+    assert held
+    page.unroute("**/static/style.css")
+
+
+def test_when_not_even_the_first_script_comes_there_is_a_link_to_try_again(page: Page, stack: Stack) -> None:
+    page.route("**/static/boot.js", lambda route: route.abort())
+    page.goto(f"{stack.airflow.url}/gleaner/")
+    late = page.locator(".late")
+    expect(late).to_be_hidden()  # for ten seconds, which nobody waits for here
+    late.evaluate("hint => hint.getAnimations().forEach((one) => one.finish())")
+    expect(late).to_be_visible()
+    page.unroute("**/static/boot.js")
+    late.get_by_role("link").click()
+    expect(page.locator("main").get_by_role("heading", name="Websites", exact=True)).to_be_visible()
+    expect(late).to_have_count(0)
+
+
+def test_a_session_that_is_over_is_told_in_words(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.airflow.url}/gleaner/")
+    expect(page.locator("main").get_by_role("heading", name="Websites", exact=True)).to_be_visible()
+    page.context.clear_cookies()
+    answer = page.reload()
+    assert answer is not None
+    assert answer.status == 401
+    expect(page.get_by_role("heading", name="Your session is over")).to_be_visible()
+
+
 def test_names_to_choose_from_that_fail_cost_nothing_else(page: Page, stack: Stack) -> None:
     page.route("**/api/tenants*", lambda route: route.abort())
     page.goto(f"{stack.airflow.url}/gleaner/")

@@ -51,6 +51,19 @@ def test_whoever_is_not_logged_in_is_told_so_whatever_they_ask_for(client: TestC
             assert set(HEADERS.items()) <= set({name: answer.headers.get(name) for name in HEADERS}.items())
 
 
+def test_a_browser_without_a_login_is_told_in_words_and_a_program_in_json(client: TestClient) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/", "/?dag=ingest_website", "/no/such/page"):
+        answer = client.get(path, headers=browser)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (401, "text/html; charset=utf-8")
+        assert "Your session is over" in answer.text
+        assert set(HEADERS.items()) <= set({name: answer.headers.get(name) for name in HEADERS}.items())
+    for headers in ({}, {"Accept": "application/json"}, {"Accept": "*/*"}):
+        assert client.get("/api/me", headers=headers).json().keys() == {"detail"}
+    client.cookies.set("_token", VIEWER)
+    assert client.get("/no/such/page", headers=browser).json().keys() == {"detail"}  # a 404 stays one
+
+
 def test_every_route_is_one_of_ours(client: TestClient) -> None:
     """A mounted app, or a route of Starlette's own, would not ask for the login."""
     assert all(isinstance(route, APIRoute) for route in client.app.routes)  # type: ignore[attr-defined]

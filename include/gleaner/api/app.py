@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import JSONResponse, Response
 
 from include.gleaner.api import access, content, metrics, pages, removal, runs, searching, sources
 from include.gleaner.api.guard import Headers, same_page
@@ -30,6 +31,7 @@ def create_app() -> FastAPI:
     app.router.routes.append(metrics.route)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(psycopg.DataError, _refused)
+    app.add_exception_handler(HTTPException, _no_answer)
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
@@ -42,6 +44,11 @@ def create_app() -> FastAPI:
         raise HTTPException(404, "there is nothing of this address and method")
 
     return app
+
+
+async def _no_answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return pages.session_over(request, error) or await http_exception_handler(request, error)
 
 
 def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -20,6 +20,16 @@ STATIC: Final = {
 @router.get("/")
 def index() -> Response:
     return _file("index.html")
+
+
+def session_over(request: Request, error: HTTPException) -> Response | None:
+    """For a browser that opens the page itself without a login: the same 401 in words, instead of JSON in a frame."""
+    opened = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+    if error.status_code != 401 or not opened:
+        return None
+    answer = _file("session.html")
+    answer.status_code = 401
+    return answer
 
 
 @router.get("/static/{name}")
