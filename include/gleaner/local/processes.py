@@ -25,6 +25,7 @@ from include.gleaner.local.interrupts import held_back
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 POLL_SECONDS: Final = 0.05
+KILL_SECONDS: Final = 60  # a process that writes to a slow disk ends when that is done, killed or not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,15 +153,17 @@ def _end(records: Sequence[Record], reap: Callable[[], object]) -> None:
                 for pid in _members(record):
                     _signal(pid, signal.SIGTERM)
         time.sleep(POLL_SECONDS)
-    for _ in range(200):
+    deadline = time.monotonic() + KILL_SECONDS
+    while True:
         reap()
         left = [pid for record in records for pid in _members(record)]
         if not left:
             return
         for pid in left:
             _signal(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise SetupError(f"processes {left} do not end; end them by hand before the next start")
         time.sleep(POLL_SECONDS)
-    raise SetupError(f"processes {left} do not end; end them by hand before the next start")
 
 
 def _members(record: Record) -> list[int]:
