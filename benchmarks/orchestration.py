@@ -124,6 +124,7 @@ def workers() -> Iterator[Row]:
         with _redis() as redis:
             own = Cluster(broker_url=redis.url, workers=number, concurrency=2)
             with _stack(SLOW_PAGES, cluster=own, latency=LONG_CALL_MS, extra=ONE_SMALL_CALL, **slots) as (stack, url):
+                stack.airflow.api.resize_pool(LOAD.name, 2 * number)  # made by this process, with its own environment
                 _ingest(stack, url, SLOW_PAGES)
                 seconds[number] = _load_seconds(stack)
                 calls = _endpoint_calls(stack)
