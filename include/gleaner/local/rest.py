@@ -59,7 +59,9 @@ class AirflowApi:
 
     def resize_pool(self, name: str, slots: int) -> None:
         """Give the pool another number of slots."""
-        self._call("PATCH", f"/pools/{name}?update_mask=slots", {"pool": name, "slots": slots, "include_deferred": False})
+        self._call(
+            "PATCH", f"/pools/{name}?update_mask=slots", {"pool": name, "slots": slots, "include_deferred": False}
+        )
 
     def add_connection(self, conn_id: str, **fields: Any) -> None:
         """Create the Airflow connection; `extra` is a mapping."""
