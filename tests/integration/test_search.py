@@ -69,27 +69,6 @@ def test_any_word_is_enough_and_the_rarer_one_counts_more(conn: psycopg.Connecti
     assert ask(conn, "the manual page about zweckgebundene", None)[0].full_text.startswith("A zweckgebundene")
 
 
-def test_what_is_near_is_not_pushed_out_by_all_that_share_common_words(conn: psycopg.Connection) -> None:
-    common = [f"The manual says something about part {number}." for number in range(80)]
-    load(conn, "acme", [*common, TEXTS[0]])
-    conn.execute("ANALYZE gleaner.tenant_knowledge")
-    assert TEXTS[0] in [hit.full_text for hit in ask(conn, "what the manual says about it", TEXTS[0])]
-
-
-def test_rare_words_are_first_before_what_is_only_near(conn: psycopg.Connection) -> None:
-    load(conn, "acme", [*(f"Part {number} is made of steel." for number in range(80)), "A zweckgebundene ruecklage."])
-    conn.execute("ANALYZE gleaner.tenant_knowledge")
-    assert ask(conn, "zweckgebundene ruecklage", "Part 3 is made of steel.")[0].full_text.startswith("A zweck")
-
-
-def test_a_question_without_a_direction_is_answered_by_words(conn: psycopg.Connection) -> None:
-    load(conn, "acme", TEXTS)
-    nowhere = np.zeros(DIMENSIONS, np.float32)
-    hits = search(conn, tenant_id="acme", query="valve", vector=nowhere, model=MODEL, limit=4)
-    assert hits[0].full_text == TEXTS[1]
-    assert all(np.isfinite(hit.score) for hit in hits)
-
-
 def test_persian_is_found_however_it_is_typed(conn: psycopg.Connection) -> None:
     page = add_page(conn, "acme", "https://example.com/fa")
     text = "هزینهٔ ارسال کتاب‌ها ۳۴ یورو است."
