@@ -20,6 +20,12 @@ def test_the_base_element_counts() -> None:
     assert read_head(b'<base href="/other/"><a href="x">', url=URL).links == ("https://example.com/other/x",)
 
 
+def test_what_is_written_alike_before_and_after_the_base_element_is_not_the_same() -> None:
+    links = read_head(b'<body><a href="x#a"></a><base href="/other/"><a href="x#b"></a><a href="x"></a>', url=URL).links
+    assert len(links) == 2
+    assert links[1] == "https://example.com/other/x"
+
+
 def test_canonical_refresh_and_language_alternates() -> None:
     head = read_head(
         b'<head><link rel="canonical" href="/real"><link rel="alternate" hreflang="fa" href="/fa/">'
