@@ -26,7 +26,7 @@ from include.gleaner.errors import InvalidParamError, SchemaError
 from include.gleaner.ops import adopt as adoption
 from include.gleaner.ops import table_moments
 from include.gleaner.ops.adopt import adopt, write_lines
-from tests.support.old_table import CHUNKS_PER_SOURCE, TABLE, Worker, make_old_table
+from tests.support.old_table import CHUNKS_PER_SOURCE, TABLE, Worker, make_old_table, rows
 
 ROOT = Path(__file__).parents[2]
 KEY = "user_id, source_id, chunk_type, chunk_index"
@@ -37,10 +37,6 @@ DEFINITION = f"UNIQUE ({KEY})"
 def conn(empty_dsn: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         yield connection
-
-
-def rows(conn: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
-    return conn.execute(query.encode()).fetchall()
 
 
 def constraints(conn: psycopg.Connection) -> dict[str, str]:

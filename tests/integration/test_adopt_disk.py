@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -11,17 +10,13 @@ import pytest
 from include.gleaner.ops import write_pace
 from include.gleaner.ops.adopt import adopt
 from include.gleaner.sql import queries
-from tests.support.old_table import TABLE, make_old_table
+from tests.support.old_table import TABLE, make_old_table, rows
 
 
 @pytest.fixture
 def conn(empty_dsn: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         yield connection
-
-
-def rows(conn: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
-    return conn.execute(query.encode()).fetchall()
 
 
 def test_the_log_of_a_transaction_is_on_the_disk_before_the_next_and_what_it_wrote_is_rested_for(

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -116,3 +117,8 @@ class Worker:
             return
         if row is not None:
             self.inserted.add(row[0])
+
+
+def rows(conn: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    return conn.execute(query.encode()).fetchall()
