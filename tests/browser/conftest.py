@@ -16,14 +16,14 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from include.gleaner.local.airflow import ADMIN, VIEWER
 from include.gleaner.local.stack import Stack, running
-from tests.browser.views import TENANT
+from tests.browser.views import PATIENCE_MS, TENANT
 from tests.support.trap_page import trap_routes
 from tests.support.website import TestWebsite
 
 DAG = "ingest_website"
 DAGS = (DAG, "rebuild_knowledge", "maintain_knowledge")
 HOSTILE_TENANT = "hostile"
-PATIENCE_MS = 30_000
+
 expect.set_options(timeout=PATIENCE_MS)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import psycopg
@@ -11,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from include.gleaner.local.stack import Stack
-from tests.browser.conftest import HOSTILE_TENANT, PATIENCE_MS
-from tests.browser.views import TENANT, address, frame, opened
+from tests.browser.conftest import HOSTILE_TENANT
+from tests.browser.views import TENANT, address, frame, opened, wait_until
 from tests.support.trap_page import MARK
 
 LIVE = "main img, main script, main iframe, main object, main style, [onerror], [onclick], [onload]"
@@ -153,10 +152,7 @@ def test_it_is_never_empty_and_says_so_when_an_answer_is_late(page: Page, stack:
     page.goto(f"{stack.airflow.url}/gleaner/", wait_until="commit")
     main = page.locator("main")
     expect(main).to_contain_text("Loading")
-    deadline = time.monotonic() + PATIENCE_MS / 1_000
-    while not held and time.monotonic() < deadline:
-        page.wait_for_timeout(50)
-    assert held
+    wait_until(page, lambda: bool(held))
     page.clock.fast_forward(25_000)
     expect(main.get_by_role("alert")).to_contain_text("does not come" if "static" in part else "within 20 seconds")
     let_through.append(True)  # unroute would let those through that are held, and nothing would be left to click
@@ -169,7 +165,7 @@ def test_it_is_painted_while_its_styles_are_waited_for(page: Page, stack: Stack)
     held: list[Any] = []
     page.route("**/static/style.css", lambda route: held.append(route))
     page.goto(f"{stack.airflow.url}/gleaner/", wait_until="commit")
-    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    wait_until(page, lambda: page.evaluate("performance.getEntriesByName('first-contentful-paint').length > 0"))
     expect(page.locator("main")).to_contain_text("Loading")
     expect(page.locator(".late").get_by_role("link")).to_be_visible()  # scripts wait for styles too
     assert held

@@ -1,12 +1,16 @@
-"""Addresses of the views, and a view when it is there."""
+"""Addresses of the views, a view when it is there, and waiting for anything else."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from include.gleaner.local.stack import Stack
 
 TENANT = "acme"
+PATIENCE_MS = 30_000
 
 
 def address(stack: Stack, view: str, ids: dict[str, str], tenant: str = TENANT) -> str:
@@ -29,3 +33,11 @@ def opened(page: Page, url: str) -> Locator:
 
 def frame(page: Page) -> FrameLocator:
     return page.frame_locator("iframe")
+
+
+def wait_until(page: Page, holds: Callable[[], bool]) -> None:
+    """`page.wait_for_function` would evaluate text in the page, which the page's own policy forbids."""
+    deadline = time.monotonic() + PATIENCE_MS / 1_000
+    while not holds():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
