@@ -57,12 +57,6 @@ class AirflowApi:
         if self._call("GET", f"/pools/{name}", missing_ok=True) is None:
             self._call("POST", "/pools", body)
 
-    def resize_pool(self, name: str, slots: int) -> None:
-        """Give the pool another number of slots."""
-        self._call(
-            "PATCH", f"/pools/{name}?update_mask=slots", {"pool": name, "slots": slots, "include_deferred": False}
-        )
-
     def add_connection(self, conn_id: str, **fields: Any) -> None:
         """Create the Airflow connection; `extra` is a mapping."""
         body = {"connection_id": conn_id, **fields}
