@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from include.gleaner.local.console import describe
+from include.gleaner.report.pace import sentence
 from include.gleaner.report.progress import Progress
 
 
@@ -39,3 +40,17 @@ def test_it_reads_as_people_say_it() -> None:
     progress = Progress(crawl_state="running", found=200, fetched=50)
     # 150 pages are left at 4.1 a second.
     assert describe(progress, (4.1, 150 / 4.1)) == "crawl: 50/200 pages fetched, 4.1 pages/s, about 37 s left"
+
+
+@pytest.mark.parametrize(
+    ("done", "now", "told"),
+    [
+        (50, None, "50/200 pages processed, 5.0 pages/s, about 30 s left"),  # 50 in 10 seconds, 150 to do
+        (50, 20, "50/200 pages processed, 2.0 pages/s, about 75 s left"),  # 30 are of earlier tries: 20 in 10 seconds
+        (50, 0, "50/200 pages processed"),
+        (200, 0, "200/200 pages processed"),
+        (200, 20, "200/200 pages processed, 2.0 pages/s"),
+    ],
+)
+def test_the_pace_is_of_what_was_done_now(done: int, now: int | None, told: str) -> None:
+    assert sentence(done, 200, 10.0, "processed", now=now) == told

@@ -19,6 +19,7 @@ class BatchTally:
     stage: str
     batch_index: int
     try_number: int
+    earlier: int = 0  # pages that earlier tries of the batch have done, and this one has not to do
     pages: int = 0
     failed: int = 0
     skipped: int = 0
@@ -39,9 +40,9 @@ class BatchTally:
         """Begin, or go on: a try that waited for the endpoint is begun again, and what it did before counts once."""
         row = conn.execute(queries("plan")["start_batch"], self.key()).fetchone()
         if row is not None:
-            (self.pages, self.failed, self.skipped, self.chunks, self.embedded, self.reused, self.requests, self.tokens,
-             self.withheld, self.paused, self.throttled, self.endpoint_failures, self.limiter_waits,
-             self.limiter_seconds, *stored) = row  # fmt: skip
+            (self.earlier, self.pages, self.failed, self.skipped, self.chunks, self.embedded, self.reused,
+             self.requests, self.tokens, self.withheld, self.paused, self.throttled, self.endpoint_failures,
+             self.limiter_waits, self.limiter_seconds, *stored) = row  # fmt: skip
             names = ("created", "updated", "unchanged", "deleted", "stale_pages")
             self.stored = LoadCounts(**dict(zip(names, stored, strict=True)))
 

@@ -26,7 +26,7 @@ from include.gleaner.pipeline.collecting import collector_paused
 from include.gleaner.pipeline.grouping import Group, Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.pipeline.vectors import VectorFlow
-from include.gleaner.report.pace import tell_batch, tell_run
+from include.gleaner.report.pace import tell_batch, tell_nothing_left, tell_run
 from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
 
@@ -51,6 +51,7 @@ def load_batch(
     Raises EmbeddingError when the model cannot be asked, and GleanerError when nothing of several pages was stored.
     """
     tally.start(conn)
+    before = tally.pages
     began = time.monotonic()
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
     encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
@@ -80,7 +81,12 @@ def load_batch(
                 tally.failed = len(failed)
                 tally.save(conn)
                 seconds = time.monotonic() - began
-                tell_batch(batch.label, "load", done=tally.pages, of=batch.pages, seconds=seconds, chunks=tally.chunks)
+                tell_batch(
+                    batch, "load", done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds,
+                    chunks=tally.chunks,
+                )  # fmt: skip
+    if tally.pages == before and not failed:
+        tell_nothing_left(batch, "load")
     tally.save(conn, finished=True)
     timing("batch.load", time.monotonic() - began)
     log.info(

@@ -21,7 +21,7 @@ from include.gleaner.process.document import read_document
 from include.gleaner.process.records import document_to_json
 from include.gleaner.process.repeats import block_hashes
 from include.gleaner.process.similar import bands_of
-from include.gleaner.report.pace import tell_batch, tell_run
+from include.gleaner.report.pace import tell_batch, tell_nothing_left, tell_run
 from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
 
@@ -47,6 +47,7 @@ def process_batch(
     after = uuid.UUID(int=0)
     began = time.monotonic()
     tally.start(conn)
+    before = tally.pages
     query = snapshots or queries("plan")["snapshots_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "source_id": source_id}
     while pages := _read(conn, query, key, batch, after):
@@ -59,7 +60,12 @@ def process_batch(
         seconds = time.monotonic() - began
         count("pages.process", len(pages))
         count("failed.process", tally.failed - failed)
-        tell_batch(batch.label, "process", done=tally.pages, of=batch.pages, seconds=seconds, failed=tally.failed)
+        tell_batch(
+            batch, "process", done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds,
+            failed=tally.failed,
+        )  # fmt: skip
+    if tally.pages == before:
+        tell_nothing_left(batch, "process")
     tally.save(conn, finished=True)
     timing("batch.process", time.monotonic() - began)
     tell_run(conn, tenant_id=tally.tenant_id, job_id=tally.job_id, stage="process")

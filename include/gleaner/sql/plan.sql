@@ -214,7 +214,10 @@ SET finished_at = NULL,
     unchanged = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.unchanged END,
     deleted = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.deleted END,
     stale_pages = CASE WHEN r.stage = 'renew' AND r.finished_at IS NOT NULL THEN 0 ELSE r.stale_pages END
-RETURNING pages, failed, skipped, chunks, embedded, reused, requests, tokens, withheld, paused, throttled, endpoint_failures,
+RETURNING (SELECT coalesce(sum(e.pages - e.failed), 0)::int FROM gleaner.batch_report e
+           WHERE e.tenant_id = %(tenant_id)s AND e.job_id = %(job_id)s AND e.stage = %(stage)s
+             AND e.batch_index = %(batch_index)s AND e.try_number < %(try_number)s) AS earlier,
+          pages, failed, skipped, chunks, embedded, reused, requests, tokens, withheld, paused, throttled, endpoint_failures,
           limiter_waits, limiter_seconds, created, updated, unchanged, deleted, stale_pages
 
 -- batch_age --

@@ -26,12 +26,16 @@ SELECT heading FROM (
     GROUP BY 1 ORDER BY 2 LIMIT 3) AS found
 
 -- stage_progress --
--- Pages done and to do in one stage of a run, by the newest try of each batch, and the seconds since it began.
-SELECT coalesce(sum(newest.pages), 0)::int, j.planned_pages,
-       coalesce(extract(epoch FROM clock_timestamp() - min(newest.started_at)), 0)::float8
+-- Pages done in one stage of a run, of them those that the newest try of each batch did, pages to do, and the seconds that
+-- the newest tries took. A page on which a try failed is done again by the next one, and counts once.
+SELECT coalesce(sum(b.pages - b.failed) + sum(b.failed) FILTER (WHERE b.is_newest), 0)::int,
+       coalesce(sum(b.pages) FILTER (WHERE b.is_newest), 0)::int, j.planned_pages,
+       coalesce(extract(epoch FROM max(coalesce(b.finished_at, clock_timestamp())) FILTER (WHERE b.is_newest AND b.pages > 0)
+                                   - min(b.started_at) FILTER (WHERE b.is_newest AND b.pages > 0)), 0)::float8
 FROM gleaner.crawl_job j
-LEFT JOIN (SELECT DISTINCT ON (batch_index) pages, started_at FROM gleaner.batch_report
-           WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s
-           ORDER BY batch_index, try_number DESC) AS newest ON true
+LEFT JOIN (SELECT pages, failed, started_at, finished_at,
+                  row_number() OVER (PARTITION BY batch_index ORDER BY try_number DESC) = 1 AS is_newest
+           FROM gleaner.batch_report
+           WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s) AS b ON true
 WHERE j.tenant_id = %(tenant_id)s AND j.job_id = %(job_id)s
 GROUP BY j.planned_pages
