@@ -10,12 +10,14 @@ from include.gleaner.retry_policy import RETRY_POLICY
 
 BATCH_NAME: Final = "{{ task.op_kwargs['batch']['label'] }}"  # of a mapped task, in the UI
 
-# A task that a whole run waits for comes before anybody's batches; among batches, the first of each run before the
-# second of any: Airflow orders by weight, then by number of the batch. A long site holds up a short one by one batch.
-FIRST: Final[dict[str, Any]] = {"priority_weight": 10}
+# A task that a whole run waits for comes before anybody's batches. Among batches the first of each run comes before
+# the second of any (fair_turns.py takes the batch's number off), so that a long site holds up a short one by one batch.
+# The last of 1,000 batches is still not behind everybody else's tasks: pools hold Gleaner's back, nothing else should.
+FIRST: Final[dict[str, Any]] = {"priority_weight": 2_000}
 
 DEFAULT_ARGS: Final[dict[str, Any]] = {
     "owner": "gleaner",
+    "priority_weight": 1_100,
     "weight_rule": "absolute",
     "retries": 3,
     "retry_delay": timedelta(seconds=20),

@@ -277,10 +277,14 @@ def test_a_viewer_may_look_and_change_nothing(gleaner: Gleaner, ingested: Run) -
 
 
 def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: StaticSite, connection: None) -> None:
-    """Three tenants at once: the short ones are loaded while the long one still is, and no pool is overfull."""
+    """Three tenants at once: the short ones are loaded while the long one still is, and no pool is overfull.
+
+    The long one is started as by Airflow's form: with a logical date, which is what equal weights are ordered by.
+    """
     long = gleaner.api.trigger(
-        DAG, {"tenant": "long", "url": handbook.url, "delay_seconds": 0, "max_pages": 400, "batch_size": 8}
-    )
+        DAG, {"tenant": "long", "url": handbook.url, "delay_seconds": 0, "max_pages": 400, "batch_size": 8},
+        logical_date=datetime.now(UTC).isoformat(),
+    )  # fmt: skip
     wait(
         gleaner,
         lambda: any(
@@ -309,6 +313,9 @@ def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: Sta
         assert peak <= pool.slots, pool.name
     # What a short one waits for when its own turn has come: each slot is freed once at most by the long one.
     others = gleaner.api.task_instances(DAG, long)
+    weights = {task["map_index"]: task["priority_weight"] for task in others if task["task_id"] == "load"}
+    assert len(weights) > 2 * LOAD.slots
+    assert all(weights[number] == weights[0] - number for number in weights)
     for run_id in short:
         own = gleaner.api.task_instances(DAG, run_id)
         for stage, before in (("process", "plan"), ("load", "survey")):

@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "celery_settings": {"preloading"},
     "preloading": set(),
     "scheduling": {"assets", "pools", "preloading"},
+    "fair_turns": {"scheduling"},
     "assets": set(),
     "retry_policy": {"errors"},
     "lateness": set(),
