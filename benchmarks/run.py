@@ -2,9 +2,9 @@
 
 python -m benchmarks.run [NAME ...]
 
-Names: start, sample, pages, stages, model, speed, pace, memory, search, views, costs, volume, peers, queue, fanout,
-cluster, workers, metrics, adopt, database. Without: all but costs, and cluster
-and workers only where there is redis-server.
+Names: start, sample, pages, stages, model, speed, pace, memory, search, defer, views, costs, volume, peers, queue,
+fanout, cluster, workers, metrics, adopt, database. Without: all but costs, and cluster and workers only where there is
+redis-server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import adopt, crawl, database, orchestration, search, side_by_side, stages, views, watch
+from benchmarks import adopt, crawl, database, defer, orchestration, search, side_by_side, stages, views, watch
 from benchmarks.cpu import cpu_below, cpu_of
 from include.gleaner.local.stack import Stack, running
 from include.gleaner.pools import LOAD, PROCESS
@@ -58,6 +58,7 @@ def main(names: list[str]) -> int:
         "pace": crawl.pace,
         "memory": crawl.memory,
         "search": search.index,
+        "defer": defer.defer,
         "views": views.views,
         "costs": side_by_side.alone,
         "volume": side_by_side.volume,

@@ -38,7 +38,7 @@ MOST_MS, LEAST_RECALL = 30.0, 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tenant:
+class Tenant:
     name: str
     vectors: Floats  # (rows, dimensions)
     words: NDArray[np.int64]  # (rows, words of a chunk)
@@ -60,10 +60,10 @@ def index() -> Iterator[Row]:
             processes.close()
 
 
-def _measure(conn: psycopg.Connection, tenants: list[_Tenant], random: np.random.Generator) -> Iterator[Row]:
+def _measure(conn: psycopg.Connection, tenants: list[Tenant], random: np.random.Generator) -> Iterator[Row]:
     began = time.monotonic()
     for tenant in tenants:
-        _load(conn, tenant)
+        load(conn, tenant)
     rate = ROWS / (time.monotonic() - began)
     yield f"Load of {ROWS:,} chunks x {DIMENSIONS}, no HNSW, one client", f"{rate:,.0f} chunks/s", "", True
     conn.execute("VACUUM ANALYZE gleaner.tenant_knowledge")
@@ -85,12 +85,12 @@ def _measure(conn: psycopg.Connection, tenants: list[_Tenant], random: np.random
             if tenant.name in TENANTS:
                 yield from _ask(conn, tenant, kind, random)
     began = time.monotonic()
-    _load(conn, _Tenant(name="more", vectors=tenants[2].vectors[:2_000], words=tenants[2].words[:2_000]))
+    load(conn, Tenant(name="more", vectors=tenants[2].vectors[:2_000], words=tenants[2].words[:2_000]))
     rate = 2_000 / (time.monotonic() - began)
     yield "Load into a live index", f"{rate:,.0f} chunks/s", "", True
 
 
-def _ask(conn: psycopg.Connection, tenant: _Tenant, kind: str, random: np.random.Generator) -> Iterator[Row]:
+def _ask(conn: psycopg.Connection, tenant: Tenant, kind: str, random: np.random.Generator) -> Iterator[Row]:
     times: list[float] = []
     found = 0
     for number in range(QUERIES + 10):
@@ -113,22 +113,26 @@ def _ask(conn: psycopg.Connection, tenant: _Tenant, kind: str, random: np.random
     )
 
 
-def _tenants(random: np.random.Generator) -> list[_Tenant]:
+def _tenants(random: np.random.Generator) -> list[Tenant]:
     sizes = {**TENANTS, **{f"other{number}": (ROWS - sum(TENANTS.values())) // OTHERS for number in range(OTHERS)}}
     centres = random.normal(size=(CLUSTERS, DIMENSIONS)).astype(np.float32)
+    return [made(random, name, rows, centres) for name, rows in sizes.items()]
+
+
+def made(random: np.random.Generator, name: str, rows: int, centres: Floats | None = None) -> Tenant:
+    """A tenant of so many chunks."""
+    if centres is None:
+        centres = random.normal(size=(CLUSTERS, DIMENSIONS)).astype(np.float32)
     frequencies = 1 / np.arange(1, VOCABULARY + 1)
     frequencies /= frequencies.sum()
-    return [
-        _Tenant(
-            name=name,
-            vectors=_unit(
-                centres[random.integers(CLUSTERS, size=rows)]
-                + random.normal(scale=0.6, size=(rows, DIMENSIONS)).astype(np.float32)
-            ),
-            words=random.choice(VOCABULARY, size=(rows, WORDS_PER_CHUNK), p=frequencies),
-        )
-        for name, rows in sizes.items()
-    ]
+    return Tenant(
+        name=name,
+        vectors=_unit(
+            centres[random.integers(CLUSTERS, size=rows)]
+            + random.normal(scale=0.6, size=(rows, DIMENSIONS)).astype(np.float32)
+        ),
+        words=random.choice(VOCABULARY, size=(rows, WORDS_PER_CHUNK), p=frequencies),
+    )
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -136,11 +140,11 @@ def _unit(vectors: Floats) -> Floats:
     return unit
 
 
-def _text(tenant: _Tenant, row: int) -> str:
+def _text(tenant: Tenant, row: int) -> str:
     return " ".join(f"w{word}" for word in tenant.words[row])
 
 
-def _load(conn: psycopg.Connection, tenant: _Tenant) -> None:
+def load(conn: psycopg.Connection, tenant: Tenant) -> None:
     store = KnowledgeStore(conn, tenant_id=tenant.name, model=MODEL, dimensions=DIMENSIONS)
     pages: list[PageChunks] = []
     with conn.transaction():
@@ -157,7 +161,7 @@ def _load(conn: psycopg.Connection, tenant: _Tenant) -> None:
             pages.clear()
 
 
-def _page(tenant: _Tenant, page_id: uuid.UUID, rows: range) -> PageChunks:
+def _page(tenant: Tenant, page_id: uuid.UUID, rows: range) -> PageChunks:
     texts = [_text(tenant, row) for row in rows]
     return PageChunks(
         page_id=page_id,

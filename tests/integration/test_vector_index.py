@@ -108,8 +108,8 @@ def test_a_load_that_multiplies_a_small_table_takes_it_away(
     load(conn, 100)
     assert not defer_index(conn, model=MODEL, new_rows=10**6)  # there is none
     ensure(conn)
-    assert not defer_index(conn, model=MODEL, new_rows=5_000)  # half of the least that gets an index
-    assert defer_index(conn, model=MODEL, new_rows=5_001)
+    assert not defer_index(conn, model=MODEL, new_rows=2_500)  # a quarter of the least that gets an index
+    assert defer_index(conn, model=MODEL, new_rows=2_501)
     assert state(conn) == [(NAME, False, False)]
     assert ensure(conn) == "built"
     monkeypatch.setattr(vector_index, "DEFER_MOST_ROWS", 99)

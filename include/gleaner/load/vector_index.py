@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LEAST_ROWS: Final = 10_000  # of a model; below, no tenant has more than a search compares one by one
 # A load of more new rows than this share of the old ones is faster without the index and a build at its end
 # (benchmarks/README.md); but only while the old ones are few enough to be compared one by one meanwhile.
-DEFER_SHARE: Final = 0.5
+DEFER_SHARE: Final = 0.25
 DEFER_MOST_ROWS: Final = 50_000
 LOCK_SECONDS: Final = 10.0
 MEMORY: Final = "512MB"  # for the build; a graph that does not fit is built on, slower
