@@ -3,7 +3,7 @@
 #   init             prepares databases, pools, connections and the first user
 #   gleaner db ...   the knowledge's schema and backups: docker compose run --rm airflow-init gleaner db status
 #   tidy [once]      removes old logs and rows of old runs, day by day
-#   python ...       anything in the image, with the same settings
+#   python ...       anything in the image, with the same settings and, where its password is known, the knowledge's address
 #   anything else    is a command of airflow
 set -eu
 here=$(dirname "$0")
@@ -15,6 +15,11 @@ done
 
 quoted() {
     secret "$1" | python -c 'import sys, urllib.parse; print(urllib.parse.quote(sys.stdin.read(), safe=""), end="")'
+}
+
+know() { # where the knowledge is
+    GLEANER_DSN="postgresql://gleaner:$(quoted GLEANER_KNOWLEDGE_DB_PASSWORD)@${GLEANER_POSTGRES_HOST:-postgres}:${GLEANER_POSTGRES_PORT:-5432}/gleaner"
+    export GLEANER_DSN
 }
 
 database="airflow:$(quoted GLEANER_AIRFLOW_DB_PASSWORD)@${GLEANER_POSTGRES_HOST:-postgres}:${GLEANER_POSTGRES_PORT:-5432}/airflow"
@@ -72,12 +77,14 @@ case "${1:-}" in
         ;;
     gleaner)
         check_secret GLEANER_KNOWLEDGE_DB_PASSWORD
-        GLEANER_DSN="postgresql://gleaner:$(quoted GLEANER_KNOWLEDGE_DB_PASSWORD)@${GLEANER_POSTGRES_HOST:-postgres}:${GLEANER_POSTGRES_PORT:-5432}/gleaner"
-        export GLEANER_DSN
+        know
         shift
         exec python -m include.gleaner "$@"
         ;;
     tidy) shift; exec "$here/tidy.sh" "$@" ;;
-    python) exec "$@" ;;
+    python)
+        [ -z "$(secret GLEANER_KNOWLEDGE_DB_PASSWORD)" ] || know
+        exec "$@"
+        ;;
     *) exec airflow "$@" ;;
 esac

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
@@ -18,18 +18,12 @@ import pytest
 import requests
 
 from include.gleaner.errors import RequestError, SetupError
-from include.gleaner.local.airflow import free_port
-from include.gleaner.local.rest import AirflowApi
 from include.gleaner.local.website import SampleWebsite
 from include.gleaner.ops.migrations import migrations
 from tests.support.compose import Compose, new_secrets
-from tests.support.docker_engine import DockerEngine
+from tests.support.installation import AIRFLOW, DAG, SITE, Installation
+from tests.support.runbook import lines_of
 
-DAG = "ingest_website"
-SITE = "http://sample-site:8000/"
-WORKERS = 3
-RUN_SECONDS = 600
-AIRFLOW = ("airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 ROWS = (
     "SELECT p.url, k.chunk_type, k.chunk_index, md5(row(k.section_title, k.full_text, k.tldr, k.language,"
     " k.token_count, k.content_hash, k.embedding_model, k.embedding::text)::text)"
@@ -45,116 +39,9 @@ EVERYTHING = (
 )
 
 
-class Installation:
-    """What is up, and how to use it."""
-
-    def __init__(self, compose: Compose, secrets: dict[str, str]) -> None:
-        self.compose = compose
-        self.secrets = secrets
-        self.url = f"http://127.0.0.1:{compose.settings['GLEANER_PORT']}"
-        self.api = self.api_as("admin", secrets["admin_password"])
-        self.calm: list[tuple[Any, ...]] = []
-
-    def api_as(self, user: str, password: str) -> AirflowApi:
-        return AirflowApi(self.url, user, password)
-
-    def up(self, *more: str) -> None:
-        """Of the profiles' services the sample website, and those that are named."""
-        services = (*AIRFLOW, "worker", "tidy", "sample-site", *more)
-        profiles = ("--profile", "demo", "--profile", "monitoring")
-        self.compose.run(*profiles, "up", "--detach", "--scale", f"worker={WORKERS}", *services)
-        for service in (*AIRFLOW, "tidy", "sample-site"):
-            self.compose.wait_healthy(service)
-        self.compose.wait_healthy("worker", count=WORKERS)
-
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self.compose.knowledge(self.secrets["knowledge_db_password"]) as conn:
-            return conn.execute(query.encode(), values).fetchall()
-
-    def trigger(self, tenant: str, batch_size: int = 0) -> str:
-        conf = {"tenant": tenant, "url": SITE, "delay_seconds": 0, "batch_size": batch_size}
-        return self.api.trigger(DAG, conf)
-
-    def wait(self, run_id: str) -> None:
-        deadline = time.monotonic() + RUN_SECONDS
-        while (state := self.patiently(lambda: self.api.dag_run(DAG, run_id)["state"])) not in ("success", "failed"):
-            assert time.monotonic() < deadline, self.told(run_id)
-            time.sleep(0.5)
-        assert state == "success", self.told(run_id)
-
-    def told(self, run_id: str) -> list[str]:
-        """Of each task instance its state and try; of those that failed the end of the log, too."""
-        found = []
-        for task in self.tasks(run_id):
-            found.append(f"{task['task_id']} {task['state']} {task['try_number']}")
-            if task["state"] == "failed":
-                log = self.api.log(
-                    DAG, run_id, task["task_id"], map_index=task["map_index"], try_number=task["try_number"]
-                )
-                found.append(str(log[-8:])[-3000:])
-        return found
-
-    def tasks(self, run_id: str) -> list[dict[str, Any]]:
-        return list(self.patiently(lambda: self.api.task_instances(DAG, run_id)))
-
-    def working(self, run_id: str, task_id: str) -> dict[str, Any]:
-        """A task instance that has just begun, some of its like being done."""
-        deadline = time.monotonic() + RUN_SECONDS
-        while True:
-            tasks = [task for task in self.tasks(run_id) if task["task_id"] == task_id]
-            running = [task for task in tasks if task["state"] == "running" and task["hostname"]]
-            if running and any(task["state"] == "success" for task in tasks):
-                return max(running, key=lambda task: str(task["start_date"]))
-            assert time.monotonic() < deadline, self.told(run_id)
-            time.sleep(0.2)
-
-    def patiently(self, ask: Callable[[], Any]) -> Any:
-        """A server that is down for a while is part of the tests."""
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                return ask()
-            except (requests.RequestException, RequestError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
-
-
-@pytest.fixture(scope="module")
-def compose(
-    engine: DockerEngine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Compose]:
-    folder = tmp_path_factory.mktemp("compose")
-    settings = {
-        **images,
-        "GLEANER_IMAGE": "gleaner-airflow:test",
-        "GLEANER_PORT": str(free_port()),
-        "GLEANER_LOCAL_HOSTS": "sample-site:8000",
-        "GLEANER_WORKER_CONCURRENCY": "2",
-        "GLEANER_POSTGRES_SHARED_BUFFERS": "128MB",
-    }
-    found = Compose(engine, folder, settings)
-    try:
-        yield found
-    finally:
-        found.remove()
-
-
 @pytest.fixture(scope="module")
 def site() -> SampleWebsite:
     return SampleWebsite()
-
-
-@pytest.fixture(scope="module")
-def stack(compose: Compose) -> Installation:
-    """Up, with its secrets in the environment."""
-    secrets = new_secrets()
-    compose.settings |= {f"GLEANER_{name.upper()}": value for name, value in secrets.items()}
-    compose.run("build", "airflow-init")
-    found = Installation(compose, secrets)
-    found.up()
-    found.patiently(lambda: found.api.unpause(DAG))
-    return found
 
 
 def test_nothing_starts_on_default_secrets(compose: Compose) -> None:
@@ -253,7 +140,7 @@ def test_a_worker_is_killed_and_nothing_is_missing(stack: Installation) -> None:
     stack.wait(run_id)
     assert stack.rows(ROWS, "killed") == stack.calm
     assert max(task["try_number"] for task in stack.tasks(run_id)) > 1
-    stack.compose.wait_healthy("worker", count=WORKERS)
+    stack.compose.wait_healthy("worker", count=3)
     (again,) = [item for item in stack.compose.containers("worker") if item["Id"] == container["Id"]]
     assert again["RestartCount"] == 1
 
@@ -261,7 +148,10 @@ def test_a_worker_is_killed_and_nothing_is_missing(stack: Installation) -> None:
 def test_postgres_is_restarted_and_nothing_is_missing(stack: Installation) -> None:
     run_id = stack.trigger("restarted", batch_size=3)
     stack.working(run_id, "process")
-    stack.compose.run("restart", "postgres")
+    before = stack.compose.one("postgres")["State"]["StartedAt"]
+    for line in lines_of("GleanerDatabaseUnreachable", "restart"):
+        stack.type(line)
+    assert stack.compose.one("postgres")["State"]["StartedAt"] > before
     stack.wait(run_id)
     assert stack.rows(ROWS, "restarted") == stack.calm
 
@@ -271,7 +161,8 @@ def test_the_knowledge_is_backed_up_and_verified_by_the_command(stack: Installat
     assert ".dump" in done.stdout, done.stdout
     files = stack.compose.exec("worker", "ls", "/opt/gleaner/backups").stdout.split()
     assert any(name.endswith(".json") for name in files), files
-    stack.compose.run("run", "--rm", "airflow-init", "gleaner", "db", "verify")
+    for line in lines_of("Runbook", "airflow-init"):
+        assert "nothing is off" in stack.type(line)
     dumped = stack.compose.exec(
         "postgres", "sh", "/opt/gleaner/compose/postgres.sh", "pg_dump", "-t", "ab_user", "airflow"
     )
@@ -325,15 +216,16 @@ def test_down_and_up_again_with_secrets_from_files(stack: Installation, tmp_path
     assert not stack.compose.containers("postgres")
     stack.secrets["knowledge_db_password"] = new_secrets()["knowledge_db_password"]  # and one is another by now
     stack.secrets["metrics_token"] = token_urlsafe(24)
-    for name, value in {**stack.secrets, "openai_api_key": "", "grafana_password": ""}.items():
+    for name, value in {**stack.secrets, "openai_api_key": ""}.items():
         (tmp_path / name).write_text(value, "ascii")
         (tmp_path / name).chmod(0o444)
         stack.compose.settings.pop(f"GLEANER_{name.upper()}", None)
     stack.compose.settings["GLEANER_SECRETS_FOLDER"] = str(tmp_path)
     stack.compose.files = ("docker-compose.yaml", "deploy/compose/secrets.yaml")
-    stack.compose.settings["GLEANER_STATSD"] = "True"
-    stack.compose.settings["GLEANER_PROMETHEUS_PORT"] = str(free_port())
-    stack.up("prometheus", "statsd-exporter")
+    for line in lines_of("Monitor", "--profile monitoring up"):
+        stack.type(line)
+    stack.compose.settings["GLEANER_STATSD"] = "True"  # as the runbook says: else the next `up` starts everything again
+    stack.with_sample_site(workers=2)
     environment = stack.compose.one("airflow-scheduler")["Config"]["Env"]
     assert not any(value in "".join(environment) for value in stack.secrets.values())
     assert stack.rows(EVERYTHING) == before
@@ -345,7 +237,7 @@ def test_down_and_up_again_with_secrets_from_files(stack: Installation, tmp_path
 
 
 def test_prometheus_has_the_metrics_of_gleaner_and_of_airflow(stack: Installation) -> None:
-    """The profile `monitoring`, up since the last test but for Grafana; everything over the compose file's networks."""
+    """The profile `monitoring`, up since the last test; everything over the compose file's networks."""
     told: dict[str, Any] = {}
 
     def ask(path: str, **parameters: str) -> Any:

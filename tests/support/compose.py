@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -16,6 +19,7 @@ from typing import Any, Final
 import psycopg
 
 from tests.support.docker_engine import DockerEngine
+from tests.support.runbook import typed
 
 ROOT: Final = Path(__file__).parents[2]
 BINARY: Final = "/usr/bin/docker-compose"  # not the one of the wheel, which is Compose v2's successor
@@ -32,6 +36,18 @@ def new_secrets() -> dict[str, str]:
     }
 
 
+def made_secrets(checkout: Path) -> dict[str, str]:
+    """Those that the command of the runbook writes into .env, by the same names; `checkout` is empty."""
+    for part in ("deploy/compose/make-secrets.sh", ".env.example"):
+        (checkout / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / part, checkout / part)
+    (command,) = [line for _, line in typed("compose") if line.startswith("deploy/")]
+    subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, check=True, timeout=60)
+    lines = (checkout / ".env").read_text("utf-8").splitlines()
+    pairs = dict(re.findall(r"^GLEANER_(\w+_(?:PASSWORD|KEY|SECRET|TOKEN))=(.+)$", "\n".join(lines), re.MULTILINE))
+    return {name.lower(): value for name, value in pairs.items()}
+
+
 class Compose:
     """One project: its containers, networks and volumes are its own and go with `remove`."""
 
@@ -44,18 +60,37 @@ class Compose:
 
     def run(self, *arguments: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`docker-compose ...` with the settings of now."""
-        self._env_file.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()), "utf-8")
-        self._env_file.chmod(0o600)
-        environ = {name: value for name, value in self._engine.environ.items() if not name.startswith("GLEANER_")}
-        command = [BINARY, "--project-name", self.project, "--project-directory", str(ROOT), "--env-file",
-                   str(self._env_file)]  # fmt: skip
-        command += [part for file in self.files for part in ("--file", str(ROOT / file))]
         done = subprocess.run(
-            [*command, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=timeout, check=False
-        )
+            [*self._command(), *arguments], cwd=ROOT, env=self._environ(), capture_output=True, text=True,
+            timeout=timeout, check=False,
+        )  # fmt: skip
         if check:
             assert done.returncode == 0, f"{' '.join(arguments[:4])}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done
+
+    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A line as a person types it into a shell, where `docker compose` is this project's."""
+        tools = self._env_file.parent / "tools"
+        tools.mkdir(exist_ok=True)
+        environ = self._environ()
+        real = shutil.which("docker", path=environ["PATH"])  # which docker-compose asks for itself
+        script = f'#!/bin/sh\n[ "$1" = compose ] || exec {real} "$@"\nshift\nexec {shlex.join(self._command())} "$@"\n'
+        (tools / "docker").write_text(script, "utf-8")
+        (tools / "docker").chmod(0o755)
+        environ |= {"PATH": f"{tools}{os.pathsep}{environ['PATH']}", "COLUMNS": "400"}  # else names are cut in two
+        return subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    def _command(self) -> list[str]:
+        self._env_file.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()), "utf-8")
+        self._env_file.chmod(0o600)
+        command = [BINARY, "--project-name", self.project, "--project-directory", str(ROOT), "--env-file",
+                   str(self._env_file)]  # fmt: skip
+        return [*command, *(part for file in self.files for part in ("--file", str(ROOT / file)))]
+
+    def _environ(self) -> dict[str, str]:
+        return {name: value for name, value in self._engine.environ.items() if not name.startswith("GLEANER_")}
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """What the engine says of the service's containers."""

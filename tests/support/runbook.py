@@ -17,6 +17,22 @@ def sections() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def typed(language: str) -> list[tuple[str, str]]:
+    """Every line of the blocks of a language, with the heading it stands below."""
+    return [
+        (heading, line)
+        for heading, blocks in sections().items()
+        for one, text in blocks
+        if one == language
+        for line in text.splitlines()
+    ]
+
+
+def lines_of(heading: str, words: str) -> list[str]:
+    """Of a section the lines for Docker Compose that say this."""
+    return [line for section, line in typed("compose") if section == heading and words in line]
+
+
 def anchor(heading: str) -> str:
     """Of a heading, as a Markdown page has it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -99,6 +99,10 @@ class StandinImages:
         """In place of prom/statsd-exporter: a small one of our own that reads the same mapping."""
         return self._of_files("statsd", "statsd.Dockerfile", "statsd_exporter.py")
 
+    def grafana(self) -> str:
+        """In place of grafana/grafana: nothing that serves, only its entry, which looks at what it is given."""
+        return self._of_files("grafana", "grafana.Dockerfile", "grafana.sh")
+
     def _of_files(self, name: str, dockerfile: str, *others: str) -> str:
         """An image that is Debian's packages and files of this repository."""
         tag = f"gleaner-standin-{name}:{_digest([self.debian(), *_files(dockerfile, *others)])}"
