@@ -1,4 +1,4 @@
-"""Search in one tenant's knowledge: nearness of meaning and words in common, fused by rank.
+"""Search in one tenant's knowledge: nearness of meaning and words in common, fused by score.
 
 The search itself is the function `gleaner.search` in the database, for any language to call; this is its Python side.
 """
@@ -23,7 +23,7 @@ MAX_QUERY_CHARACTERS: Final = 2_000
 class Hit:
     """One chunk that was found."""
 
-    score: float  # of both halves together; comparable within one search only
+    score: float  # of both halves together, 0 to 1; comparable within one search only
     similarity: float | None  # cosine of the vectors, -1 to 1; None when the vector was not near, or was not given
     lexical: float | None  # by words; None when the words did not find it
     source_id: uuid.UUID  # the page

@@ -55,6 +55,17 @@ def test_up_and_down_leave_nothing_behind(empty_dsn: str) -> None:
     assert dump(empty_dsn) == full
 
 
+def test_the_newest_way_back_leads_to_what_was_before(empty_dsn: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("include.gleaner.ops.migrate.migrations", lambda: migrations()[:-1])
+        assert migrate(empty_dsn) == ALL[:-1]
+    before = dump(empty_dsn)
+    assert migrate(empty_dsn) == ALL[-1:]
+    assert dump(empty_dsn) != before
+    assert rollback(empty_dsn, len(ALL) - 1) == ALL[-1:]
+    assert dump(empty_dsn) == before
+
+
 def test_the_owner_of_the_database_needs_no_more_than_the_extension(
     postgres: EmbeddedPostgres, empty_dsn: str, knowledge_dsn: str
 ) -> None:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from include.gleaner.load.store import KnowledgeStore
 from include.gleaner.load.vector_index import ensure_index, index_name
 from include.gleaner.models import PageChunks
+from include.gleaner.ops.migrate import migrate
+from include.gleaner.ops.migrations import migrations
+from include.gleaner.ops.rollback import rollback
 from include.gleaner.search import Hit, search
 from include.gleaner.text import fold
 from tests.support.chunks import DIMENSIONS, MODEL, add_page, chunk, page_of, vector_of
@@ -67,6 +70,63 @@ def test_any_word_is_enough_and_the_rarer_one_counts_more(conn: psycopg.Connecti
     load(conn, "acme", [*common, "A zweckgebundene note about nothing."])
     conn.execute("ANALYZE gleaner.tenant_knowledge")
     assert ask(conn, "the manual page about zweckgebundene", None)[0].full_text.startswith("A zweckgebundene")
+
+
+def test_what_is_near_is_not_pushed_out_by_all_that_share_common_words(conn: psycopg.Connection) -> None:
+    common = [f"The manual says something about part {number}." for number in range(80)]
+    load(conn, "acme", [*common, TEXTS[0]])
+    assert TEXTS[0] in [hit.full_text for hit in ask(conn, "what the manual says about it", TEXTS[0])]
+
+
+def test_rare_words_are_first_before_what_is_only_near(conn: psycopg.Connection) -> None:
+    load(conn, "acme", [*(f"Part {number} is made of steel." for number in range(80)), "A zweckgebundene ruecklage."])
+    assert ask(conn, "zweckgebundene ruecklage", "Part 3 is made of steel.")[0].full_text.startswith("A zweck")
+
+
+def test_a_rare_word_is_found_among_many_common_ones(conn: psycopg.Connection) -> None:
+    """In all chunks of a small tenant, of which hundreds share the common words more often than the one that counts."""
+    common = [f"The manual has the page about the part {number}, the manual." for number in range(400)]
+    load(conn, "acme", [*common, "Nothing but a zweckgebundene ruecklage, the only one there is in all of this text."])
+    assert ask(conn, "the manual page about zweckgebundene", None)[0].full_text.startswith("Nothing but a zweck")
+
+
+def test_a_question_without_a_direction_is_answered_by_words(conn: psycopg.Connection) -> None:
+    load(conn, "acme", TEXTS)
+    nowhere = np.zeros(DIMENSIONS, np.float32)
+    hits = search(conn, tenant_id="acme", query="valve", vector=nowhere, model=MODEL, limit=4)
+    assert hits[0].full_text == TEXTS[1]
+    assert all(0 <= hit.score <= 1 for hit in hits)
+
+
+def test_a_chunk_without_a_direction_is_not_the_nearest(conn: psycopg.Connection) -> None:
+    load(conn, "acme", TEXTS)
+    zeros = "[" + ",".join(["0"] * DIMENSIONS) + "]"
+    conn.execute("UPDATE gleaner.tenant_knowledge SET embedding = %s::vector WHERE chunk_index = 3", (zeros,))
+    assert [hit.full_text for hit in ask(conn, "valve", TEXTS[0])][-1] == TEXTS[3]
+    assert ask(conn, "", TEXTS[0])[0].full_text == TEXTS[0]
+
+
+def test_far_hits_keep_their_order(conn: psycopg.Connection) -> None:
+    """Below the fiftieth all have a score of nothing; the nearer is first still."""
+    load(conn, "acme", [f"Part {number} is made of steel." for number in range(90)])
+    hits = ask(conn, "", TEXTS[0], limit=80)
+    assert len(hits) == 80
+    assert hits[-1].score == 0
+    assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
+
+
+def test_pgvector_may_be_in_another_schema(empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA extensions")
+        conn.execute("CREATE EXTENSION vector WITH SCHEMA extensions")
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET search_path = public, extensions".encode())
+    migrate(empty_dsn)
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        load(conn, "acme", TEXTS)
+    for version in (len(migrations()), len(migrations()) - 1):
+        rollback(empty_dsn, version)
+        with psycopg.connect(empty_dsn, autocommit=True) as conn:
+            assert ask(conn, "parcel", TEXTS[3])[0].full_text == TEXTS[3]
 
 
 def test_persian_is_found_however_it_is_typed(conn: psycopg.Connection) -> None:
