@@ -27,11 +27,25 @@ IMAGES = {
 }
 
 
+OF_COMPOSE = ("--filter", "label=com.docker.compose.project")
+
+
+def remove_what_is_left(engine: DockerEngine) -> None:
+    """Of runs that were killed, whose containers the engine starts again, and of earlier versions of the code."""
+    if containers := engine.run("ps", "--all", "--quiet", *OF_COMPOSE).split():
+        engine.run("rm", "--force", "--volumes", *containers)
+    if volumes := engine.run("volume", "ls", "--quiet", *OF_COMPOSE).split():
+        engine.run("volume", "rm", *volumes)
+    if networks := engine.run("network", "ls", "--quiet", *OF_COMPOSE).split():
+        engine.run("network", "rm", *networks)
+    engine.run("image", "prune", "--force", "--filter", "until=48h")
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[DockerEngine]:
     with DockerEngine(CACHE) as found:
-        if found.is_ours:  # what earlier versions of the code left
-            found.run("image", "prune", "--force", "--filter", "until=48h")
+        if found.is_ours:
+            remove_what_is_left(found)
         yield found
 
 
