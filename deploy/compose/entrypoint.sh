@@ -5,7 +5,14 @@
 #   tidy [once]      removes old logs and rows of old runs, day by day
 #   python ...       anything in the image, with the same settings and, where its password is known, the knowledge's address
 #   anything else    is a command of airflow
+# On Kubernetes the settings come from Airflow's chart, and what is run is named in full: nothing is added to either.
 set -eu
+if [ -n "${KUBERNETES_SERVICE_HOST:-}" ]; then
+    case "${1:-}" in
+        airflow | bash | python) exec "$@" ;;
+        *) exec airflow "$@" ;;
+    esac
+fi
 here=$(dirname "$0")
 . "$here/secrets.sh"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,46 @@ def test_the_pod_is_one_that_the_executor_can_fill_in(pod: dict[str, Any]) -> No
     assert container["securityContext"]["readOnlyRootFilesystem"]
     writable = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {"/tmp", "/opt/airflow/logs"} <= writable
+    assert not any(mount["mountPath"].startswith("/opt/gleaner") for mount in container["volumeMounts"])  # the model
+    assert "GLEANER_CACHE_DIR" not in {
+        item["name"] for item in container["env"]
+    }  # the image's own has it, made and whole
     assert "password" not in (FOLDER / "pod_template.yaml").read_text("utf-8").lower()
+
+
+def test_tasks_know_the_same_slots_as_the_scheduler(pod: dict[str, Any], values: dict[str, Any]) -> None:
+    """The chart gives its `env` to its own components; the pods have what the template says."""
+    (container,) = pod["spec"]["containers"]
+    told = [
+        {item["name"]: item["value"] for item in where if item["name"].endswith("_SLOTS")}
+        for where in (container["env"], values["env"])
+    ]
+    assert told[0] == told[1] != {}
+
+
+@pytest.mark.parametrize(("before", "arguments"), [
+    ("", ["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string", "{}"]),
+    ("", ["bash", "-c", "exec airflow api-server"]),
+    ("", ["airflow", "db", "check-migrations", "--migration-wait-timeout=60"]),
+    ("airflow ", ["scheduler"]),
+])  # fmt: skip
+def test_the_images_entry_adds_nothing_to_what_the_chart_and_the_executor_say(
+    before: str, arguments: list[str], tmp_path: Path
+) -> None:
+    """It asks for none of the secrets of the compose file, and leaves the chart's settings as they are."""
+    for name in ("python", "bash", "airflow"):
+        tell = 'echo "${0##*/} $*"\necho "$AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"'
+        (tmp_path / name).write_text(f"#!/bin/sh\n{tell}\n", "ascii")
+        (tmp_path / name).chmod(0o755)
+    environ = {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "the chart's",
+    }  # fmt: skip
+    entry = FOLDER.parent / "compose/entrypoint.sh"
+    done = subprocess.run(["sh", str(entry), *arguments], env=environ, capture_output=True, text=True, check=True)
+    said, kept = done.stdout.splitlines()
+    assert said == before + " ".join(arguments)
+    assert kept == "the chart's"
 
 
 def test_the_values_name_settings_and_versions_that_there_are(values: dict[str, Any]) -> None:
