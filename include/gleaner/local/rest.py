@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -12,6 +13,9 @@ import requests
 from include.gleaner.errors import RequestError, SetupError
 
 TIMEOUT_SECONDS: Final = 20.0
+# At a run that just begins, the API server and the scheduler may lock each other out: one of them gives up with a 500.
+# What a PATCH wants to be so is asked for again then.
+PAUSES: Final = (0.5, 1.0, 2.0)
 
 
 class AirflowApi:
@@ -144,17 +148,26 @@ class AirflowApi:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing_ok: bool = False
     ) -> dict[str, Any] | None:
+        response = self._ask(method, path, body)
+        for pause in PAUSES if method == "PATCH" else ():
+            if response.status_code != 500:
+                break
+            time.sleep(pause)
+            response = self._ask(method, path, body)
+        if response.status_code == 404 and missing_ok:
+            return None
+        if not response.ok:
+            raise RequestError(f"Airflow refuses {method} {path} with {response.status_code}: {_detail(response)}")
+        return cast("dict[str, Any]", response.json()) if response.content else None
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> requests.Response:
         for fresh in (False, True):
             if fresh or "Authorization" not in self._session.headers:
                 self._log_in()
             response = self._session.request(method, f"{self._base}/api/v2{path}", json=body, timeout=TIMEOUT_SECONDS)
             if response.status_code != 401:
                 break
-        if response.status_code == 404 and missing_ok:
-            return None
-        if not response.ok:
-            raise RequestError(f"Airflow refuses {method} {path} with {response.status_code}: {_detail(response)}")
-        return cast("dict[str, Any]", response.json()) if response.content else None
+        return response
 
     def _log_in(self) -> None:
         response = self._session.post(f"{self._base}/auth/token", json=self._login, timeout=TIMEOUT_SECONDS)

@@ -1,0 +1,79 @@
+"""The client of Airflow's API before a server that fails now and then."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+
+from include.gleaner.errors import RequestError
+from include.gleaner.local import rest
+from include.gleaner.local.rest import AirflowApi
+
+
+class _Airflow(BaseHTTPRequestHandler):
+    """Answers with a 500 as often as it is told, then as it should."""
+
+    asked: ClassVar[list[tuple[str, Any]]]
+    failing: ClassVar[int]
+
+    def do_POST(self) -> None:
+        if self.path == "/auth/token":
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(201, {"access_token": "t"})
+        else:
+            self.do_PATCH()
+
+    def do_PATCH(self) -> None:
+        self.asked.append((self.command, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        if len(self.asked) <= self.failing:
+            self._answer(500, {"detail": "Database error"})
+        else:
+            self._answer(200, {"dag_run_id": "r"})
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_: Any) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AirflowApi, type[_Airflow]]]:
+    monkeypatch.setattr(rest, "PAUSES", (0.0, 0.0, 0.0))
+    handler = type("Handler", (_Airflow,), {"asked": [], "failing": 0})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield AirflowApi(f"http://127.0.0.1:{server.server_port}", "admin", "x"), handler
+        server.shutdown()
+
+
+def test_what_should_be_so_is_asked_for_again(airflow: tuple[AirflowApi, type[_Airflow]]) -> None:
+    api, server = airflow
+    server.failing = 3
+    api.fail_run("ingest_website", "r")
+    assert server.asked == [("PATCH", {"state": "failed"})] * 4
+
+
+def test_a_server_that_goes_on_failing_is_told(airflow: tuple[AirflowApi, type[_Airflow]]) -> None:
+    api, server = airflow
+    server.failing = 99
+    with pytest.raises(RequestError, match="500: Database error"):
+        api.fail_run("ingest_website", "r")
+    assert len(server.asked) == 4
+
+
+def test_a_run_is_never_asked_for_twice(airflow: tuple[AirflowApi, type[_Airflow]]) -> None:
+    api, server = airflow
+    server.failing = 1
+    with pytest.raises(RequestError, match="500"):
+        api.trigger("ingest_website", {})
+    assert len(server.asked) == 1
