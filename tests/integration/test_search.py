@@ -102,17 +102,29 @@ def test_a_chunk_without_a_direction_is_not_the_nearest(conn: psycopg.Connection
     load(conn, "acme", TEXTS)
     zeros = "[" + ",".join(["0"] * DIMENSIONS) + "]"
     conn.execute("UPDATE gleaner.tenant_knowledge SET embedding = %s::vector WHERE chunk_index = 3", (zeros,))
-    assert [hit.full_text for hit in ask(conn, "valve", TEXTS[0])][-1] == TEXTS[3]
-    assert ask(conn, "", TEXTS[0])[0].full_text == TEXTS[0]
+    for query in ("valve", ""):
+        hits = ask(conn, query, TEXTS[0])
+        assert (hits[0].full_text, hits[-1].full_text) == (TEXTS[0], TEXTS[3])
+        assert all(0 <= hit.score <= 1 for hit in hits)  # which a score that is no number is not
+        assert hits[0].score > hits[-1].score == 0
 
 
 def test_far_hits_keep_their_order(conn: psycopg.Connection) -> None:
-    """Below the fiftieth all have a score of nothing; the nearer is first still."""
+    """From the fiftieth on all have a score of nothing; the nearer is first still."""
     load(conn, "acme", [f"Part {number} is made of steel." for number in range(90)])
     hits = ask(conn, "", TEXTS[0], limit=80)
     assert len(hits) == 80
-    assert hits[-1].score == 0
+    assert hits[48].score > hits[49].score == hits[-1].score == 0
     assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
+
+
+def test_of_far_hits_the_farthest_make_room_for_what_words_find(conn: psycopg.Connection) -> None:
+    load(conn, "acme", [f"Part {number} is made of steel." for number in range(90)])
+    by_nearness = [hit.full_text for hit in ask(conn, "", TEXTS[0], limit=90)]
+    farthest = by_nearness[-5:]
+    hits = ask(conn, " ".join(text.split()[1] for text in farthest), TEXTS[0], limit=60)
+    assert {hit.full_text for hit in hits if hit.similarity is None} == set(farthest)
+    assert [hit.full_text for hit in hits if hit.similarity is not None] == by_nearness[:55]
 
 
 def test_pgvector_may_be_in_another_schema(empty_dsn: str) -> None:

@@ -16,10 +16,11 @@ from include.gleaner.local.rest import AirflowApi
 
 
 class _Airflow(BaseHTTPRequestHandler):
-    """Answers with a 500 as often as it is told, then as it should."""
+    """Fails as often as it is told, then answers as it should."""
 
     asked: ClassVar[list[tuple[str, Any]]]
     failing: ClassVar[int]
+    status: ClassVar[int]
 
     def do_POST(self) -> None:
         if self.path == "/auth/token":
@@ -31,7 +32,7 @@ class _Airflow(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         self.asked.append((self.command, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
         if len(self.asked) <= self.failing:
-            self._answer(500, {"detail": "Database error"})
+            self._answer(self.status, {"detail": "Database error"})
         else:
             self._answer(200, {"dag_run_id": "r"})
 
@@ -47,20 +48,31 @@ class _Airflow(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AirflowApi, type[_Airflow]]]:
-    monkeypatch.setattr(rest, "PAUSES", (0.0, 0.0, 0.0))
-    handler = type("Handler", (_Airflow,), {"asked": [], "failing": 0})
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how many seconds it would have been waited, each time."""
+    found: list[float] = []
+    monkeypatch.setattr(rest.time, "sleep", found.append)
+    return found
+
+
+@pytest.fixture
+def airflow(waited: list[float]) -> Iterator[tuple[AirflowApi, type[_Airflow]]]:
+    handler = type("Handler", (_Airflow,), {"asked": [], "failing": 0, "status": 500})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield AirflowApi(f"http://127.0.0.1:{server.server_port}", "admin", "x"), handler
         server.shutdown()
 
 
-def test_what_should_be_so_is_asked_for_again(airflow: tuple[AirflowApi, type[_Airflow]]) -> None:
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_what_should_be_so_is_asked_for_again(
+    airflow: tuple[AirflowApi, type[_Airflow]], waited: list[float], failing: int
+) -> None:
     api, server = airflow
-    server.failing = 3
+    server.failing = failing
     api.fail_run("ingest_website", "r")
-    assert server.asked == [("PATCH", {"state": "failed"})] * 4
+    assert server.asked == [("PATCH", {"state": "failed"})] * (failing + 1)
+    assert waited == [0.5, 1.0, 2.0][:failing]
 
 
 def test_a_server_that_goes_on_failing_is_told(airflow: tuple[AirflowApi, type[_Airflow]]) -> None:
@@ -69,6 +81,15 @@ def test_a_server_that_goes_on_failing_is_told(airflow: tuple[AirflowApi, type[_
     with pytest.raises(RequestError, match="500: Database error"):
         api.fail_run("ingest_website", "r")
     assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("status", [403, 404, 409, 422, 503])
+def test_any_other_refusal_is_told_at_once(airflow: tuple[AirflowApi, type[_Airflow]], status: int) -> None:
+    api, server = airflow
+    server.failing, server.status = 99, status
+    with pytest.raises(RequestError, match=f"{status}: Database error"):
+        api.fail_run("ingest_website", "r")
+    assert len(server.asked) == 1
 
 
 def test_a_run_is_never_asked_for_twice(airflow: tuple[AirflowApi, type[_Airflow]]) -> None:
