@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 LOCAL := $(VENV) -m include.gleaner.local
 OPTIONS = $(if $(PORT),--port $(PORT))
 
-.PHONY: help setup setup-dev setup-all packages run up search clean lint types unit test test-cluster test-browser test-watch test-processor test-compose bench sbom audit release screenshots
+.PHONY: help setup setup-dev setup-all packages run up search clean lint types unit test test-cluster test-browser test-watch test-processor test-compose bench chart sbom audit release screenshots
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -97,6 +97,9 @@ screenshots:  ## take the pictures in docs/images anew; what test-browser instal
 
 bench: setup-dev  ## measure; the figures are in benchmarks/README.md
 	@$(VENV) -m benchmarks.run
+
+chart: setup-dev  ## render Airflow's Helm chart with deploy/kubernetes and check it: CHART=apache-airflow/airflow, or a folder, and VERSION=
+	@$(VENV) -m tools.chart '$(or $(CHART),apache-airflow/airflow)' $(VERSION)
 
 sbom: setup-dev  ## the software bill of materials of what runs in production, as CycloneDX: dist/gleaner.cdx.json
 	@mkdir -p dist && $(VENV) -m tools.sbom dist/gleaner.cdx.json && echo dist/gleaner.cdx.json

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -23,8 +26,10 @@ from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from kubernetes import client
 from kubernetes.client import models as k8s
 
-FOLDER = Path(__file__).parents[2] / "deploy/kubernetes"
-VALUES: dict[str, Any] = yaml.safe_load((FOLDER / "values.yaml").read_text("utf-8"))
+from tools import chart
+
+STAND_IN = Path(__file__).parents[1] / "charts/airflow"
+VALUES: dict[str, Any] = chart.values()
 
 
 class _Cluster(BaseHTTPRequestHandler):
@@ -62,7 +67,21 @@ def received() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def objects() -> list[dict[str, Any]]:
+    """What helm makes of the values, by a stand-in of Airflow's chart."""
+    return chart.render(STAND_IN)
+
+
+@pytest.fixture
+def template(objects: list[dict[str, Any]], tmp_path: Path) -> Path:
+    """The pod template as the scheduler has it."""
+    (tmp_path / "pod_template_file.yaml").write_text(chart.task_pod(objects), "utf-8")
+    return tmp_path / "pod_template_file.yaml"
+
+
 def started(
+    template: Path,
     received: tuple[str, list[tuple[str, dict[str, Any]]]],
     environment: pytest.MonkeyPatch,
     executor_config: dict[str, Any] | None = None,
@@ -71,7 +90,7 @@ def started(
     url, asked = received
     image = VALUES["images"]["airflow"]
     for name, value in {
-        **VALUES["config"]["kubernetes_executor"], "pod_template_file": str(FOLDER / "pod_template.yaml"),
+        **VALUES["config"]["kubernetes_executor"], "pod_template_file": str(template),
         "namespace": "knowledge", "worker_container_repository": image["repository"],
         "worker_container_tag": image["tag"],
     }.items():  # fmt: skip
@@ -105,9 +124,9 @@ def environment_of(container: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_mapped_task_gets_a_pod_that_kubernetes_takes(
-    received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
+    template: Path, received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pod = started(received, monkeypatch)
+    pod = started(template, received, monkeypatch)
     assert pod["metadata"]["annotations"]["map_index"] == "3"
     assert pod["metadata"]["labels"]["task_id"] == "load"
     assert pod["metadata"]["name"].startswith("ingest-website-load-")
@@ -118,47 +137,54 @@ def test_a_mapped_task_gets_a_pod_that_kubernetes_takes(
     task = ExecuteTask.model_validate_json(container["args"][4])
     assert (task.ti.task_id, task.ti.map_index, task.ti.try_number) == ("load", 3, 2)
     # What the template says is still there.
-    template = yaml.safe_load((FOLDER / "pod_template.yaml").read_text("utf-8"))
-    (own,) = template["spec"]["containers"]
+    written = yaml.safe_load(template.read_text("utf-8"))
+    (own,) = written["spec"]["containers"]
     assert environment_of(own).items() <= environment_of(container).items()
     for part in ("securityContext", "resources", "volumeMounts", "envFrom"):
         assert container[part] == own[part], part
     for part in ("securityContext", "volumes", "restartPolicy", "automountServiceAccountToken"):
-        assert pod["spec"][part] == template["spec"][part], part
+        assert pod["spec"][part] == written["spec"][part], part
 
 
 def test_a_task_can_reach_the_api_server_of_the_chart(
-    received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
+    template: Path,
+    received: tuple[str, list[tuple[str, dict[str, Any]]]],
+    monkeypatch: pytest.MonkeyPatch,
+    objects: list[dict[str, Any]],
 ) -> None:
-    """Without the address a task asks its own pod, and never begins."""
-    pod = started(received, monkeypatch)
+    """By the chart's airflow.cfg, which nothing in its environment contradicts; else it asks its own pod, for ever."""
+    pod = started(template, received, monkeypatch)
     (container,) = pod["spec"]["containers"]
-    told = environment_of(container)["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
-    command = (FOLDER / "values.yaml").read_text("utf-8")
-    assert "helm upgrade --install airflow " in command
-    assert told == "http://airflow-api-server:8080/execution/"
-    assert "--set-file podTemplate=deploy/kubernetes/pod_template.yaml" in command
+    (mount,) = [one for one in container["volumeMounts"] if one["mountPath"] == "/opt/airflow/airflow.cfg"]
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == mount["name"]]
+    (cfg,) = [
+        one["data"][mount["subPath"]] for one in objects if one["metadata"]["name"] == volume["configMap"]["name"]
+    ]
+    (template.parent / "airflow.cfg").write_text(cfg, "utf-8")
+    environ = {**environment_of(container), "PATH": os.environ["PATH"], "AIRFLOW_HOME": str(template.parent)}
+    read = "from airflow.sdk.configuration import conf; print(conf.get('core', 'execution_api_server_url'))"
+    done = subprocess.run([sys.executable, "-c", read], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "http://airflow-api-server:8080/execution/"
+    assert "airflow-api-server" in {one["metadata"]["name"] for one in objects if one["kind"] == "Service"}
 
 
 def test_what_a_task_asks_for_itself_wins(
-    received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
+    template: Path, received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = k8s.V1ResourceRequirements(requests={"memory": "1Gi"}, limits={"memory": "2Gi", "cpu": "2"})
     wanted = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base", resources=more)]))
-    pod = started(received, monkeypatch, {"pod_override": wanted})
+    pod = started(template, received, monkeypatch, {"pod_override": wanted})
     (container,) = pod["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "2Gi"
     assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
 def test_a_pod_that_kubernetes_would_refuse_is_noticed(
-    received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    template: Path, received: tuple[str, list[tuple[str, dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (FOLDER / "pod_template.yaml").read_text("utf-8").replace("runAsUser: 50000", "runAsUser: root")
-    (tmp_path / "pod_template.yaml").write_text(text, "utf-8")
-    monkeypatch.setattr("tests.cluster.test_kubernetes_pods.FOLDER", tmp_path)
+    template.write_text(template.read_text("utf-8").replace("runAsUser: 50000", "runAsUser: root"), "utf-8")
     with pytest.raises(ValueError, match="root"):
-        started(received, monkeypatch)
+        started(template, received, monkeypatch)
 
 
 def test_the_values_name_options_of_the_executor() -> None:

@@ -14,14 +14,17 @@ import yaml
 
 from include.gleaner.local.cluster import HEARTBEAT_SECONDS
 from include.gleaner.pools import POOLS
+from tools import chart
 
 FOLDER = Path(__file__).parents[2] / "deploy/kubernetes"
+STAND_IN = Path(__file__).parents[1] / "charts/airflow"
 NEWEST = kubernetes_validate.latest_version()
 
 
 @pytest.fixture
 def pod() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((FOLDER / "pod_template.yaml").read_text("utf-8"))
+    """As helm leaves it in the chart's ConfigMap."""
+    found: dict[str, Any] = yaml.safe_load(chart.task_pod(chart.render(STAND_IN)))
     return found
 
 
@@ -104,3 +107,15 @@ def test_the_values_name_settings_and_versions_that_there_are(values: dict[str, 
     slots = {item["name"] for item in values["env"]}
     assert {f"{pool.name.upper()}_SLOTS" for pool in POOLS} <= slots
     assert values["config"]["scheduler"]["task_instance_heartbeat_timeout"] == HEARTBEAT_SECONDS
+
+
+def test_the_page_names_every_secret_that_is_asked_for(pod: dict[str, Any]) -> None:
+    text = (FOLDER / "values.yaml").read_text("utf-8")
+    asked = set(re.findall(r"\bgleaner-(?:airflow-[a-z]+|connections)\b", text))
+    asked |= {source["secretRef"]["name"] for source in pod["spec"]["containers"][0]["envFrom"]}
+    page = (FOLDER.parents[1] / "docs/orchestration.md").read_text("utf-8")
+    table = page.split("| Secret | Keys |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(gleaner-[a-z-]+)`", table)) == asked
+    for key in ("connection", "fernet-key", "api-secret-key", "jwt-secret", "password"):
+        assert f"`{key}`" in table
+        assert re.search(rf"\bkey:? {key}\b", text), key
