@@ -51,7 +51,10 @@ def render(
         program, "template", release, str(chart), "--namespace", "knowledge", "--values", str(FOLDER / "values.yaml"),
         "--set-file", f"podTemplate={pod or FOLDER / 'pod_template.yaml'}", *more,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NotRenderedError("there is no helm: requirements-dev.txt has it for Linux on x86-64 only") from None
     if done.returncode:
         raise NotRenderedError(done.stderr.strip())
     return [one for one in yaml.safe_load_all(done.stdout) if one]

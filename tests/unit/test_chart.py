@@ -110,6 +110,13 @@ def _changed(folder: Path, old: str, new: str) -> Path:
     return folder / "pod.yaml"
 
 
+def test_without_helm_it_is_said_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(chart.NotRenderedError, match="there is no helm: requirements-dev"):
+        chart.render(STAND_IN)
+
+
 def test_helm_refusing_is_told_apart_from_wrong_objects(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
