@@ -27,12 +27,16 @@ def retire(
     """Remove the chunks of pages that are gone, as far as the evidence and the delete brake allow.
 
     Evidence: two crawls that found no content, a complete crawl that no longer reached the page, or an alias whose
-    target has its own chunks. Returns how many pages were retired and how many the brake held back.
+    target has its own chunks. Many pages that became one, because a site sends everybody to its front door or says
+    "back soon" everywhere, are a loss like any other, and braked. Returns how many pages were retired and how many were
+    held back.
     """
     sql = queries("reconcile")
     key: dict[str, Any] = {"tenant_id": tenant_id, "source_id": source_id, "job_id": job_id}
     conn.execute(sql["evidence_of_skipped"], key)
-    moved = _ids(conn, "moved_pages", key)
+    aliases = conn.execute(sql["moved_pages"], key).fetchall()
+    moved = [page_id for page_id, is_alone in aliases if is_alone]
+    merged = [page_id for page_id, is_alone in aliases if not is_alone]
     _delete(conn, tenant_id, moved, "moved")
     gone = _ids(conn, "missing_pages", key)
     if _row(conn, "job_state", key)[0] == "complete":
@@ -42,15 +46,16 @@ def retire(
         gone = sorted(
             {*gone, *(page_id for page_id, url in unreached if scope.allows(url) and not is_told(url, traps))}
         )
-    costly = _count(conn, "with_chunks", {**key, "page_ids": gone})
+    costly = _count(conn, "with_chunks", {**key, "page_ids": [*gone, *merged]})
     loaded = _count(conn, "loaded_pages", key)
     if costly > allowed_deletes(loaded, request.run):
         log.warning(
-            "delete brake: %d of %d loaded pages seem gone, more than %.0f %%; nothing was deleted. "
+            "delete brake: %d of %d loaded pages seem gone, or became one with others, more than %.0f %%; they stay. "
             "Look at the site; if it is right, run again with max_delete_share raised.",
             costly, loaded, request.run.max_delete_share * 100,
         )  # fmt: skip
         return {"retired": len(moved), "held_back": costly}
+    _delete(conn, tenant_id, merged, "moved")
     _delete(conn, tenant_id, gone, "unreached")
     return {"retired": len(moved) + costly, "held_back": 0}
 

@@ -59,7 +59,9 @@ def _near_duplicates(
         row = conn.execute(sql["document"], {"tenant_id": tenant_id, "page_id": page_id}).fetchone()
         if row is None:
             raise LookupError(f"page {page_id} has no document")
-        return likeness_of(without_repeats(document_from_json(row[0]), repeats))
+        document = document_from_json(row[0])
+        rest = likeness_of(without_repeats(document, repeats))
+        return rest if rest.shingles else likeness_of(document)  # of pages that say nothing else, those are compared
 
     found: dict[uuid.UUID, str] = {}
     speakers: defaultdict[int, list[tuple[uuid.UUID, str]]] = defaultdict(list)

@@ -26,8 +26,9 @@ WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job < %(
 ORDER BY page_id
 
 -- moved_pages --
--- Aliases (redirect, canonical, duplicate) that still have chunks although the page they point to has its own.
-SELECT p.page_id FROM gleaner.website_page p
+-- Aliases (redirect, canonical, duplicate) that still have chunks although the page they point to has its own, and
+-- whether they are the only ones that point there: a page that moved is told elsewhere, of many that became one only one is.
+SELECT p.page_id, count(*) OVER (PARTITION BY p.alias_of) = 1 FROM gleaner.website_page p
 JOIN gleaner.website_page target
   ON target.tenant_id = p.tenant_id AND target.source_id = p.source_id AND target.url = p.alias_of
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped'
