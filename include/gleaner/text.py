@@ -17,11 +17,14 @@ UNSPACED: Final = frozenset(("ja", "km", "lo", "my", "th", "zh"))  # languages w
 DIVIDER: Final = "\x1f"  # stands in no display text
 
 # Characters that are never text: controls, bidi controls (they reorder what a reader sees), lone surrogates (no valid
-# UTF-8), noncharacters, byte order marks, soft hyphens, zero-width spaces, and private use (glyphs of icon fonts).
+# UTF-8), noncharacters, byte order marks, soft hyphens, zero-width spaces, private use (glyphs of icon fonts), and tags
+# and variation selectors, which spell out messages that only machines read.
 _CONTROL: Final = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f"
 _INVISIBLE: Final = "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 _NO_TEXT: Final = "\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff"
-_UNWANTED: Final = re.compile(f"[{_CONTROL}{_INVISIBLE}{_NO_TEXT}]")
+_SELECTORS: Final = "\U000e0100-\U000e01ef"
+_UNWANTED: Final = re.compile(f"[{_CONTROL}{_INVISIBLE}{_NO_TEXT}\U000e0000-\U000e007f{_SELECTORS}]")
+_SELECTED: Final = re.compile(f"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff][{_SELECTORS}]")
 _BINARY: Final = re.compile(f"[{_CONTROL}\ud800-\udfff]")
 _LINE_END: Final = re.compile("\r\n?|[\u0085\u2028\u2029]")
 _WORD: Final = re.compile("\\w[\\w\u200c\u200d'’]*")
@@ -62,12 +65,18 @@ def display(text: str) -> str:
     """One line of display text: NFC, every run of white space one space, nothing invisible but ZWNJ and ZWJ."""
     if text.isascii() and (line := " ".join(text.split())).isprintable():
         return line
-    return " ".join(_UNWANTED.sub("", unicodedata.normalize("NFC", text)).split())
+    return " ".join(_UNWANTED.sub(_kept, unicodedata.normalize("NFC", text)).split())
 
 
 def verbatim(text: str) -> str:
     """Text whose white space carries meaning (code): line ends become "\\n", what is no text goes, all else stays."""
-    return _UNWANTED.sub("", _LINE_END.sub("\n", text))
+    return _UNWANTED.sub(_kept, _LINE_END.sub("\n", text))
+
+
+def _kept(found: re.Match[str]) -> str:
+    """Nothing of what is no text; but the selector that says which form of an ideograph is meant belongs to it."""
+    at = found.start()
+    return found[0] if at and _SELECTED.match(found.string, at - 1) else ""
 
 
 def fold(text: str, language: str) -> str:

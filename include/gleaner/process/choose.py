@@ -11,8 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from include.gleaner.process import markers
 from include.gleaner.process.block_model import BlockModel, best_choice, block_model
-from include.gleaner.process.extract import content_of, opinions_of
+from include.gleaner.process.extract import HARD_SHARE, Shares, content_of, opinions_of
 from include.gleaner.process.features import features_of
 from include.gleaner.process.leaves import Leaf, Outline
 from include.gleaner.process.metadata import Head
@@ -25,6 +26,7 @@ _LONGEST_GAP: Final = 5  # leaves
 _DOUBT: Final = 0.2  # a chance; a short line too many is better than the title of a box too few
 _STEPS_AROUND: Final = 2  # elements
 _LISTS: Final = frozenset(("ul", "ol", "li", "menu", "dir", "dl", "dd", "blockquote"))
+_MOST_NESTED: Final = 50  # lists in lists; hostile pages have thousands
 _MOST_IMAGES: Final = 1_000  # of a page
 _LINKED: Final = 0.5
 _RUNNING_WORDS: Final = 50
@@ -44,6 +46,7 @@ def main_content(outline: Outline, head: Head, model: BlockModel | None = None) 
     if chances.max() < _LEAST_CHANCE:
         return content_of(outline, is_article=head.is_article)
     chosen, _ = best_choice(chances, words)
+    _without_unseen(chosen, outline)
     _without_gaps(chosen, chances, outline, opinions[-1])
     _with_lists(chosen, outline, opinions[0])
     _with_headings(chosen, leaves, opinions[0])
@@ -62,6 +65,23 @@ def with_images(outline: Outline, chosen: Sequence[int]) -> list[Leaf]:
             found.append((image.place - 0.5, image))
             texts.add(image.text)
     return [leaf for _, leaf in sorted(found, key=itemgetter(0))]
+
+
+def _without_unseen(chosen: NDArray[Any], outline: Outline) -> None:
+    """What nobody is shown is not read either: it may be meant for machines that read pages."""
+    boxes = outline.containers
+    if not any(box.flags & markers.UNSEEN for box in boxes):
+        return
+    weights = Shares([leaf.weight for leaf in outline.leaves])
+    unseen = [False] * len(boxes)
+    for index in range(1, len(boxes)):
+        box = boxes[index]
+        # A whole page that is hidden until its scripts have run is shown in the end.
+        is_part = box.flags & markers.UNSEEN and weights.share(box) < HARD_SHARE
+        unseen[index] = unseen[box.parent] or bool(is_part)
+    for index, leaf in enumerate(outline.leaves):
+        if unseen[leaf.container]:
+            chosen[index] = False
 
 
 def _level(chances: NDArray[np.float64], words: NDArray[np.float64], leaves: list[Leaf]) -> None:
@@ -114,7 +134,9 @@ def _place_of(outline: Outline, index: int) -> int:
     """The box that a leaf stands in, or that its list or quote stands in."""
     boxes = outline.containers
     box = max(boxes[outline.leaves[index].container].parent, 0)
-    while box > 0 and boxes[box].name in _LISTS:
+    for _ in range(_MOST_NESTED):
+        if box <= 0 or boxes[box].name not in _LISTS:
+            break
         box = boxes[box].parent
     return box
 

@@ -20,7 +20,7 @@ _SOFT: Final = m.C_NAV | m.C_FOOT | m.C_SHARE | m.C_AD | m.C_COOKIE | m.C_NEWS |
 _SMALL: Final = m.C_BANNER | m.C_META
 _CLAIMS: Final = m.MAIN | m.ARTICLE | m.BODY_TEXT
 
-_HARD_SHARE: Final = 0.7  # of the page; a "footer" with more than that is a page inside wrong markup
+HARD_SHARE: Final = 0.7  # of the page; a "footer" with more than that is a page inside wrong markup
 _SOFT_SHARE: Final = 0.3
 _RELATED_SHARE: Final = 0.5  # below a short text there is often more of the others than of itself
 _SMALL_SHARE: Final = 0.05  # a banner that says more than that says something
@@ -32,6 +32,7 @@ _LINKED_PAGE: Final = 0.45  # a page with more links than that is a list of link
 _COMMON_SHARE: Final = 0.5  # of the page; a mark on more than that marks nothing
 _MAIN_IN_MENU: Final = 0.1
 _PARAGRAPH_DEPTH: Final = 2  # elements around a paragraph that are still part of it
+_MOST_NESTED: Final = 200  # elements in elements; hostile pages have thousands
 _WINDOW: Final = 2  # leaves on either side
 
 
@@ -80,7 +81,7 @@ def _without_marked(outline: Outline, soft: int) -> list[bool]:
             inside_main[index] = inside_main[box.parent]
         if flags & _CLAIMS:
             inside_main[index] = True
-        if flags & m.C_SIDE and _is_inset(outline, box):
+        if flags & m.C_SIDE and _is_inset(outline, box, text, links):
             flags &= ~m.C_SIDE
         if flags and not dropped[index] and not holds_main[index]:
             words = text.of(box.first, box.end)
@@ -89,11 +90,10 @@ def _without_marked(outline: Outline, soft: int) -> list[bool]:
     return [not dropped[leaf.container] for leaf in leaves]
 
 
-def _is_inset(outline: Outline, box: Container) -> bool:
+def _is_inset(outline: Outline, box: Container, text: Shares, links: Shares) -> bool:
     """Whether a "sidebar" is a box in the running text, as manuals have: with prose of its own parent beside it."""
     beside = [outline.leaves[at] for at in (box.first - 1, box.end) if 0 <= at < len(outline.leaves)]
-    own = outline.leaves[box.first : box.end]
-    linked = sum(leaf.link_weight for leaf in own) > 0.3 * sum(leaf.weight for leaf in own)
+    linked = links.of(box.first, box.end) > 0.3 * text.of(box.first, box.end)
     return not linked and any(
         _is_below(outline, leaf.container, box.parent) and leaf.link_weight <= 0.5 * leaf.weight for leaf in beside
     )
@@ -101,14 +101,14 @@ def _is_inset(outline: Outline, box: Container) -> bool:
 
 def _is_below(outline: Outline, container: int, ancestor: int) -> bool:
     """Whether `container` belongs to `ancestor` itself: as one of its paragraphs, or inside another inset of it."""
-    steps = 0
-    while container > 0 and container != ancestor:
+    for steps in range(_MOST_NESTED):
+        if container <= 0 or container == ancestor:
+            return container == ancestor
         box = outline.containers[container]
         if box.parent == ancestor:
             return bool(box.flags & m.C_SIDE) or (not box.flags and steps <= _PARAGRAPH_DEPTH)
         container = box.parent
-        steps += 1
-    return container == ancestor
+    return False
 
 
 def _common_flags(containers: list[Container], text: Shares, soft: int) -> int:
@@ -143,7 +143,7 @@ def _holding_main(containers: list[Container], text: Shares) -> list[bool]:
 
 def _is_marked(flags: int, share: float, words: int, linked: float, inside_main: bool, soft: int) -> bool:
     if flags & _HARD:
-        return share < _HARD_SHARE or linked > 0.5
+        return share < HARD_SHARE or linked > 0.5
     if flags & m.HEADER:
         return share < _SOFT_SHARE and not inside_main
     if flags & m.ASIDE:
@@ -213,17 +213,12 @@ def without_orphans(outline: Outline, keep: list[bool]) -> list[int]:
 
 
 def _fallback(outline: Outline) -> list[int]:
+    marks = _HARD | m.HEADER | m.C_COOKIE | m.C_FOOT
+    inside = [False] * len(outline.containers)
+    for index, box in enumerate(outline.containers[1:], 1):
+        inside[index] = inside[box.parent] or bool(box.flags & marks)
     return [
         index
         for index, leaf in enumerate(outline.leaves)
-        if leaf.link_weight <= 0.5 * leaf.weight
-        and not _is_in(outline, leaf.container, _HARD | m.HEADER | m.C_COOKIE | m.C_FOOT)
+        if leaf.link_weight <= 0.5 * leaf.weight and not inside[leaf.container]
     ]
-
-
-def _is_in(outline: Outline, container: int, flags: int) -> bool:
-    while container > 0:
-        if outline.containers[container].flags & flags:
-            return True
-        container = outline.containers[container].parent
-    return False

@@ -33,6 +33,7 @@ BODY_TEXT: Final = 1 << 20  # itemprop="articleBody" and the like
 C_DECOR: Final = 1 << 21  # permalinks, edit links, line numbers: never text, wherever they stand
 C_META: Final = 1 << 22  # who wrote it and when, in words of its own
 C_BANNER: Final = 1 << 23
+UNSEEN: Final = 1 << 24  # not shown to anybody, as far as its own markup tells: that is HIDDEN as well
 
 _TAGS: Final = {
     "nav": NAV,
@@ -88,7 +89,17 @@ _NAME_BITS: Final = {name: bit for bit, names in _NAMES.items() for name in name
 _SHOWN_ELSEWHERE: Final = re.compile(r"(?:^|[\s:-])(?:block|flex|grid|inline|table|visible)(?:\s|$)")
 _BITS: Final = {word: bit for bit, words in _TOKENS.items() for word in words.split()}
 _WORDS: Final = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*")
-_NOT_SHOWN: Final = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.I)
+# By display and visibility, or moved off the screen, or cut down to nothing. Not by opacity: that is how pages begin
+# whose parts appear when they are scrolled to.
+_NOT_SHOWN: Final = re.compile(
+    r"""display\s*:\s*none | visibility\s*:\s*(?:hidden|collapse)
+    | (?<![\w-])(?:left|right|top|text-indent|margin-left|margin-top)\s*:\s*-(?:\d{4} | \d{3,}(?:r?em|v[wh]|%))
+    | (?<![\w-])clip\s*:\s*rect\((?:\s*[01](?:px)?[\s,]*){4}\) | clip-path\s*:\s*inset\((?:50|100)%
+    | transform\s*:\s*scale\(\s*0\s*\)""",
+    re.I | re.X,
+)
+_NO_SIZE: Final = re.compile(r"font-size\s*:\s*0(?:\.0*)?\s*(?:[a-z%]|;|!|$)", re.I)
+_TEXTUAL: Final = frozenset("p h1 h2 h3 h4 h5 h6 span font b i em strong small a".split())  # noqa: SIM905
 _BODY_PROPS: Final = frozenset(("articleBody", "text", "description", "reviewBody"))
 
 
@@ -123,10 +134,12 @@ def of_element(tag: Node) -> int:
         flags |= of_names(str(value))
     if value := attributes.get("role"):
         flags |= _ROLES.get(str(value).strip().lower(), 0)
-    if attributes.get("aria-hidden") == "true" or ("hidden" in attributes and not _is_streamed(attributes.get("id"))):
+    if attributes.get("aria-hidden") == "true":
         flags |= HIDDEN
-    if (value := attributes.get("style")) and _NOT_SHOWN.search(str(value)):
-        flags |= HIDDEN
+    if "hidden" in attributes and not _is_streamed(attributes.get("id")):
+        flags |= HIDDEN | UNSEEN
+    if (value := attributes.get("style")) and is_unseen(tag, value):
+        flags |= HIDDEN | UNSEEN
     if attributes.get("itemprop") in _BODY_PROPS:
         flags |= BODY_TEXT
     return flags
@@ -140,7 +153,26 @@ def is_hidden_inline(tag: Node) -> bool:
         return True
     if (value := attributes.get("class")) and of_names(str(value)) & (C_DECOR | C_HIDDEN):
         return True
-    return bool((value := attributes.get("style")) and _NOT_SHOWN.search(str(value)))
+    return bool((value := attributes.get("style")) and is_unseen(tag, value))
+
+
+def is_hidden(tag: Node) -> bool:
+    """Whether an element's own attributes keep it from everybody's eyes."""
+    attributes = tag.attrs
+    if not attributes:
+        return False
+    return "hidden" in attributes or bool((value := attributes.get("style")) and is_unseen(tag, value))
+
+
+def is_unseen(tag: Node, style: str) -> bool:
+    """Whether an element's own style keeps its text from everybody's eyes."""
+    # Around blocks a size of 0 is there to take out the gaps between them, and they have sizes of their own.
+    return _hides(style) or (tag.name in _TEXTUAL and "font-size" in style and bool(_NO_SIZE.search(style)))
+
+
+@lru_cache(maxsize=8192)
+def _hides(style: str) -> bool:
+    return bool(_NOT_SHOWN.search(style))
 
 
 def _is_streamed(name: object) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from include.gleaner.process import markers
@@ -27,6 +28,7 @@ _MAX_HEADING: Final = 300  # characters; longer ones are text in the wrong eleme
 _MAX_DECOR: Final = 2_000
 _MAX_BUTTON: Final = 300
 _MAX_DEPTH: Final = 8  # of list indentation
+_CALLING: Final = frozenset(("aria-controls", "data-target", "data-bs-target", "href"))
 _PATIENCE: Final = 300_000  # nodes; looking ahead into what is nested in itself would take the square of its depth
 
 
@@ -55,6 +57,7 @@ class _Walk:
         self._groups = 0
         self._text = Gatherer()
         self._patience = _PATIENCE
+        self._page = page
         # What is under way: the children still to come, and what to restore when there are no more.
         self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None, Node]] = [(iter(page.contents), None, page)]
         while self._stack:
@@ -97,6 +100,8 @@ class _Walk:
         if name == "hr" or not tag.contents:
             return False
         flags = markers.of_element(tag)
+        if flags & markers.UNSEEN and self._is_on_call(tag):
+            flags &= ~(markers.UNSEEN | markers.HIDDEN)
         if flags & markers.C_DECOR and self._is_short(tag, _MAX_DECOR):
             return False
         level = _heading_level(tag, name)
@@ -128,6 +133,22 @@ class _Walk:
         else:
             self._stack.append((iter(tag.contents), None, tag))
         return True
+
+    def _is_on_call(self, tag: Node) -> bool:
+        """Whether readers can have what is hidden at first: in a tab, behind a question, or named by a link."""
+        attributes = tag.attrs
+        if attributes.get("role") == "tabpanel" or attributes.get("hidden") == "until-found":
+            return True
+        return attributes.get("id") in self._called
+
+    @cached_property
+    def _called(self) -> frozenset[str]:
+        """The ids that something on the page unfolds."""
+        names: set[str] = set()
+        for element in self._page.elements():
+            for name in _CALLING.intersection(element.attrs):
+                names.update(part.removeprefix("#") for part in element.attrs[name].split()[:20])
+        return frozenset(names)
 
     def _is_short(self, tag: Node, limit: int) -> bool:
         """Whether the element's text has at most `limit` characters, white space around its parts not counted."""

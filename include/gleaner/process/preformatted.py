@@ -36,6 +36,8 @@ def code_text(pre: Node) -> str:
                 value = node.attrs.get("class")
                 if value and markers.of_names(str(value)) & markers.C_DECOR:
                     continue
+                if markers.is_hidden(node):
+                    continue
                 stack.append((iter(node.contents), node.name in _LINES))
                 break
         else:
