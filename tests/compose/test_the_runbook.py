@@ -1,6 +1,6 @@
-"""The lines of docs/runbook.md for Docker Compose, typed as they stand to the stack that the other tests leave.
+"""The lines of docs/runbook.md for Docker Compose, typed as they stand to a stack that is up, monitoring and all.
 
-Those that changed the stack for test_stack.py already are not typed again.
+Those that changed the stack already, for test_stack.py or for the fixtures, are not typed again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import groupby
 import pytest
 
 from tests.support.installation import AIRFLOW, Installation
-from tests.support.runbook import typed
+from tests.support.runbook import lines_of, typed
 
 SECTIONS = {
     heading: [line for _, line in lines if not line.startswith("deploy/")]
@@ -36,6 +36,19 @@ PRINTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def watched(stack: Installation) -> Installation:
+    """With the profile `monitoring`, after a restart of Postgres: as test_stack.py leaves it, or made so without it."""
+    if not stack.compose.containers("prometheus"):
+        for line in lines_of("GleanerDatabaseUnreachable", "restart"):
+            stack.type(line)
+        for line in lines_of("Monitor", "--profile monitoring up"):
+            stack.type(line)
+        stack.compose.settings["GLEANER_STATSD"] = "True"
+        stack.with_sample_site(workers=2)
+    return stack
+
+
 def started(stack: Installation) -> dict[str, tuple[str, str]]:
     """Of each container its service, and when it was started."""
     return {
@@ -50,10 +63,10 @@ def workers(containers: dict[str, tuple[str, str]]) -> int:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_the_lines_for_compose_do_what_they_are_for(section: str, stack: Installation) -> None:
-    before = started(stack)
-    told = "".join(stack.type(line) for line in SECTIONS[section] if line not in stack.typed or LOOKS.search(line))
-    after = started(stack)
+def test_the_lines_for_compose_do_what_they_are_for(section: str, watched: Installation) -> None:
+    before = started(watched)
+    told = "".join(watched.type(line) for line in SECTIONS[section] if line not in watched.typed or LOOKS.search(line))
+    after = started(watched)
     assert {after[one][0] for one in before if one in after and after[one] != before[one]} == RESTARTED.get(
         section, set()
     )
@@ -62,12 +75,12 @@ def test_the_lines_for_compose_do_what_they_are_for(section: str, stack: Install
     assert re.search(PRINTS.get(section, ""), told), told
 
 
-def test_every_line_was_typed_and_all_of_it_works(stack: Installation) -> None:
-    assert {line for lines in SECTIONS.values() for line in lines} <= set(stack.typed)
+def test_every_line_was_typed_and_all_of_it_works(watched: Installation) -> None:
+    assert {line for lines in SECTIONS.values() for line in lines} <= set(watched.typed)
     assert {*RESTARTED, *WORKERS, *PRINTS} <= set(SECTIONS)
-    stack.wait_healthy("postgres", "redis", workers=4)
-    assert "everything is there" in stack.compose.logs("grafana")
+    watched.wait_healthy("postgres", "redis", workers=4)
+    assert "everything is there" in watched.compose.logs("grafana")
     for service in ("statsd-exporter", "prometheus", "grafana"):
-        state = stack.compose.one(service)
+        state = watched.compose.one(service)
         assert (state["State"]["Running"], state["RestartCount"]) == (True, 0), service
-    assert stack.patiently(stack.api.import_errors) == []
+    assert watched.patiently(watched.api.import_errors) == []
