@@ -1,4 +1,4 @@
-"""What the tests of whole runs share, and those of backups."""
+"""What the tests of crawls and of whole runs share, and those of backups."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from include.gleaner.ops.backup import back_up
 from tests.support.embedding_server import API_KEY, EmbeddingServer
 from tests.support.tenant import Tenant
 from tests.support.website import TestWebsite
+
+
+@pytest.fixture
+def site() -> Iterator[TestWebsite]:
+    with TestWebsite() as website:
+        yield website
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.embedding_server import API_KEY, EmbeddingServer, vector_of
+from tests.support.embedding_answers import vector_of
+from tests.support.embedding_server import API_KEY, EmbeddingServer
 
 GOOD = {"model": "text-embedding-3-small", "input": ["hello"]}
 
