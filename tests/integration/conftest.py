@@ -1,10 +1,11 @@
-"""What the tests of crawls and of whole runs share, and those of backups."""
+"""What tests of one subject share: of crawls, whole runs, the page, verification, removal and backups."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -13,8 +14,15 @@ from psycopg.conninfo import conninfo_to_dict
 from include.gleaner.local.postgres import EmbeddedPostgres
 from include.gleaner.ops.backup import back_up
 from tests.support.embedding_server import API_KEY, EmbeddingServer
+from tests.support.orchard import plant
+from tests.support.page_app import Users, airflow_users
+from tests.support.page_client import five_pages, opened
 from tests.support.tenant import Tenant
+from tests.support.verified import fill
 from tests.support.website import TestWebsite
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 
 @pytest.fixture
@@ -47,6 +55,39 @@ def tenant(
     with TestWebsite() as site:
         monkeypatch.setenv("GLEANER_LOCAL_HOSTS", site.host)
         yield Tenant(site=site, endpoint=endpoint, conn=conn)
+
+
+@pytest.fixture
+def users() -> Iterator[Users]:
+    with airflow_users() as found:
+        yield found
+
+
+@pytest.fixture
+def bare(users: Users, tenant: Tenant) -> TestClient:
+    """The app of the page, asked by the admin; nothing is stored."""
+    return opened()
+
+
+@pytest.fixture
+def client(bare: TestClient, tenant: Tenant) -> TestClient:
+    """The same; `tenant` has a website of five pages, one of which is broken and one missing."""
+    five_pages(tenant)
+    return bare
+
+
+@pytest.fixture
+def whole(conn: psycopg.Connection) -> psycopg.Connection:
+    """A database with two tenants, in which nothing is off."""
+    fill(conn)
+    return conn
+
+
+@pytest.fixture
+def orchard(tenant: Tenant) -> Tenant:
+    """A tenant with a website of four pages, loaded; and a neighbour with the same."""
+    plant(tenant)
+    return tenant
 
 
 @pytest.fixture
