@@ -5,18 +5,16 @@ Both ways are gone, from the same table of 20,000 chunks with 384 dimensions and
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import psycopg
 
 from benchmarks.search import DIMENSIONS, MODEL, Tenant, load, made
+from benchmarks.server import DATABASE, own_server
 from include.gleaner.load.vector_index import DEFER_SHARE, defer_index, ensure_index
-from include.gleaner.local.postgres import EmbeddedPostgres, standalone
-from include.gleaner.ops.migrate import migrate
+from include.gleaner.local.postgres import EmbeddedPostgres
 
 Row = tuple[str, str, str, bool]
 
@@ -30,26 +28,19 @@ def defer() -> Iterator[Row]:
     random = np.random.default_rng(7)
     old = made(random, "old", ROWS)
     gains: dict[float, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        server, processes = standalone(Path(folder), settings={"fsync": "off", "shared_buffers": "512MB"})
-        try:
-            server.start()
-            server.create_database("bench")
-            migrate(server.dsn("bench"))
-            with psycopg.connect(server.dsn("bench"), autocommit=True, prepare_threshold=None) as conn:
-                load(conn, old)
-                conn.execute("VACUUM ANALYZE gleaner.tenant_knowledge")
-                ensure_index(conn, model=MODEL, dimensions=DIMENSIONS, kind="vector")
-            for share in SHARES:
-                new = made(random, "new", round(share * ROWS))
-                live, deferred = (_seconds(server, new, deferred=way) for way in (False, True))
-                gains[share] = live / deferred
-                yield (
-                    f"{len(new.vectors):,} new chunks into {ROWS:,} with an index of vector",
-                    f"{live:.1f} s into the live index, {deferred:.1f} s without it and a build at the end", "", True,
-                )  # fmt: skip
-        finally:
-            processes.close()
+    with own_server(shared_buffers="512MB") as server:
+        with psycopg.connect(server.dsn(DATABASE), autocommit=True, prepare_threshold=None) as conn:
+            load(conn, old)
+            conn.execute("VACUUM ANALYZE gleaner.tenant_knowledge")
+            ensure_index(conn, model=MODEL, dimensions=DIMENSIONS, kind="vector")
+        for share in SHARES:
+            new = made(random, "new", round(share * ROWS))
+            live, deferred = (_seconds(server, new, deferred=way) for way in (False, True))
+            gains[share] = live / deferred
+            yield (
+                f"{len(new.vectors):,} new chunks into {ROWS:,} with an index of vector",
+                f"{live:.1f} s into the live index, {deferred:.1f} s without it and a build at the end", "", True,
+            )  # fmt: skip
     quicker = min((share for share in SHARES if gains[share] >= 1), default=float("inf"))
     yield (
         "To defer is quicker from this share of new rows on",
@@ -60,10 +51,10 @@ def defer() -> Iterator[Row]:
 
 
 def _seconds(server: EmbeddedPostgres, new: Tenant, *, deferred: bool) -> float:
-    """From the table as it was; `bench` has no connections now."""
+    """From the table as it was; the other one has no connections now."""
     server.drop_database("copy")
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as conn:
-        conn.execute("CREATE DATABASE copy TEMPLATE bench")
+        conn.execute(f"CREATE DATABASE copy TEMPLATE {DATABASE}".encode())
     with psycopg.connect(server.dsn("copy"), autocommit=True, prepare_threshold=None) as conn:
         conn.execute("CHECKPOINT")
         began = time.monotonic()

@@ -6,23 +6,20 @@ comparing the query with every chunk of the tenant, outside of the database.
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, quantiles
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from benchmarks.server import DATABASE, own_server
 from include.gleaner.load.store import KnowledgeStore
 from include.gleaner.load.vector_index import Kind, ensure_index
-from include.gleaner.local.postgres import standalone
 from include.gleaner.models import Chunk, PageChunks
-from include.gleaner.ops.migrate import migrate
 from include.gleaner.search import search
 from tests.support.chunks import add_page
 
@@ -49,16 +46,11 @@ def index() -> Iterator[Row]:
     """Times and recall with an index of full vectors, then with one of half precision."""
     random = np.random.default_rng(7)
     tenants = _tenants(random)
-    with tempfile.TemporaryDirectory() as folder:
-        server, processes = standalone(Path(folder), settings={"fsync": "off", "shared_buffers": "512MB"})
-        try:
-            server.start()
-            server.create_database("bench")
-            migrate(server.dsn("bench"))
-            with psycopg.connect(server.dsn("bench"), autocommit=True, prepare_threshold=None) as conn:
-                yield from _measure(conn, tenants, random)
-        finally:
-            processes.close()
+    with (
+        own_server(shared_buffers="512MB") as server,
+        psycopg.connect(server.dsn(DATABASE), autocommit=True, prepare_threshold=None) as conn,
+    ):
+        yield from _measure(conn, tenants, random)
 
 
 def _measure(conn: psycopg.Connection, tenants: list[Tenant], random: np.random.Generator) -> Iterator[Row]:

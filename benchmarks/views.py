@@ -7,11 +7,9 @@ else is what Airflow's API server runs, with a connection of its own for each re
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,9 +18,8 @@ import pytest
 from fastapi.testclient import TestClient
 from psycopg.conninfo import conninfo_to_dict
 
-from include.gleaner.local.postgres import standalone
+from benchmarks.server import DATABASE, own_server
 from include.gleaner.models import source_id_of
-from include.gleaner.ops.migrate import migrate
 from tests.support.page_app import ADMIN, airflow_users
 
 Row = tuple[str, str, str, bool]
@@ -76,18 +73,11 @@ FILL = (
 
 def views() -> Iterator[Row]:
     """The slowest of some answers for each view, and the usual one."""
-    with tempfile.TemporaryDirectory() as folder:
-        server, processes = standalone(Path(folder), settings={"fsync": "off", "full_page_writes": "off"})
-        try:
-            server.start()
-            server.create_database("bench")
-            migrate(server.dsn("bench"))
-            with psycopg.connect(server.dsn("bench"), autocommit=True) as conn:
-                for statement in FILL:
-                    conn.execute(statement.replace("%%", "%").encode())
-            yield from _measure(server.dsn("bench"))
-        finally:
-            processes.close()
+    with own_server(full_page_writes="off") as server:
+        with psycopg.connect(server.dsn(DATABASE), autocommit=True) as conn:
+            for statement in FILL:
+                conn.execute(statement.replace("%%", "%").encode())
+        yield from _measure(server.dsn(DATABASE))
 
 
 def _measure(dsn: str) -> Iterator[Row]:

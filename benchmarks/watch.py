@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median, quantiles
 
 import psycopg
 
-from include.gleaner.local.postgres import standalone
-from include.gleaner.ops.migrate import migrate
+from benchmarks.server import DATABASE, own_server
 from include.gleaner.report.metrics import Samples, exposition, read_knowledge
 from include.gleaner.sql import queries
 
@@ -64,17 +61,12 @@ INSERT INTO gleaner.embedding_usage (tenant_id, embedding_model, month, tokens)
 
 def metrics() -> Iterator[Row]:
     """Scrapes of a large database, added up and not; then statements of the stages with the counting and without."""
-    with tempfile.TemporaryDirectory() as folder:
-        server, processes = standalone(Path(folder), settings={"fsync": "off", "max_wal_size": "8GB"})
-        try:
-            server.start()
-            server.create_database("bench")
-            migrate(server.dsn("bench"))
-            with psycopg.connect(server.dsn("bench"), autocommit=True, prepare_threshold=None) as conn:
-                conn.execute("SET synchronous_commit = off")
-                yield from _measure(conn)
-        finally:
-            processes.close()
+    with (
+        own_server(max_wal_size="8GB") as server,
+        psycopg.connect(server.dsn(DATABASE), autocommit=True, prepare_threshold=None) as conn,
+    ):
+        conn.execute("SET synchronous_commit = off")
+        yield from _measure(conn)
 
 
 def _measure(conn: psycopg.Connection) -> Iterator[Row]:

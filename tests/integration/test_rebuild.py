@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import InvalidParamError, RunFailedError, UnknownParamError
-from include.gleaner.pipeline import rework
 from tests.support.articles import article, website
 from tests.support.rework import DAY, damage, fetched_on, rebuild, without_content
 from tests.support.tenant import Tenant
 from tests.support.website import page
 
-ROOT = Path(__file__).parents[2]
 MODEL = "text-embedding-3-large"
 
 
@@ -246,69 +239,3 @@ def test_a_run_without_an_interval_needs_its_own(loaded: Tenant) -> None:
     with pytest.raises(InvalidParamError, match="since and until"):
         rebuild(None)
     assert rebuild(None, since="2026-03-01", until="2026-03-02")["work"]["loaded"] == 1
-
-
-LOADER = """
-import json, sys
-from datetime import datetime
-from include.gleaner import pipeline
-params, since, until = json.loads(sys.argv[1]), *map(datetime.fromisoformat, sys.argv[2:4])
-print("ready", flush=True)
-for batch in pipeline.find_pages_of_interval(params, "day", (since, until)):
-    pipeline.reprocess_pages(params, (since, until), batch, 1)
-for batch in pipeline.find_documents_of_interval(params, "day", (since, until)):
-    pipeline.reload_chunks(params, (since, until), batch, 1)
-"""
-
-
-def test_a_rebuild_that_is_killed_anywhere_is_finished_by_the_next(tenant: Tenant) -> None:
-    names = [f"page{number}" for number in range(120)]
-    tenant.site.routes = website(*names)
-    tenant.run()
-    fetched_on(tenant, DAY, "/", *[f"/{name}" for name in names])
-    expected = tenant.knowledge()
-    damage(tenant)
-    tenant.endpoint.configure(latency_ms=20)
-    inputs = tenant.endpoint.stats().inputs
-    params = {"model": MODEL}
-    end = DAY + timedelta(days=1)
-    for seconds in (0.0, 0.05, 0.1, 0.2, 0.3, 0.4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", LOADER, json.dumps(params), DAY.isoformat(), end.isoformat()],
-            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert set(tenant.states().values()) == {"chunked"}
-    rebuild(**params)
-    rows = tenant.rows(
-        "SELECT metadata->>'page_url', full_text FROM gleaner.tenant_knowledge WHERE embedding_model = %s"
-        " AND embedding IS NOT NULL ORDER BY 1, chunk_index", MODEL,
-    )  # fmt: skip
-    assert [(url.removeprefix(tenant.site.url.rstrip("/")), text) for url, text in rows] == expected
-    assert tenant.endpoint.stats().inputs - inputs <= 121 * 2  # at most what was under way when it was killed
-
-
-def test_many_small_websites_share_a_batch_and_no_run_has_too_many() -> None:
-    import uuid
-
-    from include.gleaner.models import Batch
-
-    def parts(count: int, pages: int) -> list[rework.Part]:
-        batch = Batch(index=1, of=0, first_page=uuid.UUID(int=1), last_page=uuid.UUID(int=2), pages=pages)
-        return [
-            rework.Part(tenant_id=f"t{number}", source_id=uuid.UUID(int=number), job_id=number, batch=batch)
-            for number in range(count)
-        ]
-
-    assert rework.to_batches([]) == []
-    (only,) = rework.to_batches(parts(10, 5))
-    assert only["label"] == "batch 1/1 · t0 and 9 more · 50 pages"
-    assert [len(batch["parts"]) for batch in rework.to_batches(parts(30, 5))] == [10, 10, 10]
-    many = rework.to_batches(parts(5_000, 50))
-    assert len(many) <= 1_000
-    assert [part["tenant"] for batch in many for part in batch["parts"]] == [f"t{number}" for number in range(5_000)]
