@@ -174,7 +174,7 @@ def test_any_task_may_be_cleared_and_run_again(gleaner: Gleaner, ingested: Run, 
     assert (again["gap"], again["chunks"]) == (report["gap"], report["chunks"])
 
 
-def test_a_run_that_is_cancelled_and_deleted_is_done_by_the_next(gleaner: Gleaner) -> None:
+def test_a_run_that_is_cancelled_and_deleted_is_done_by_the_next(gleaner: Gleaner, ingested: Run) -> None:
     run_id = gleaner.api.trigger(DAG, conf(gleaner, "cancelled", jitter_seconds=60, batch_size=5))
     wait(
         gleaner,

@@ -174,11 +174,16 @@ def test_many_scrapers_at_once_are_one_to_the_database() -> None:
 
 def test_who_waits_too_long_for_another_one_s_answer_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "SECONDS_IN_LINE", 0.1)
-    gate = threading.Event()
-    scrapes = metrics.Scrapes(lambda: b"x" if gate.wait(10) else b"")
+    begun, gate = threading.Event(), threading.Event()
+
+    def collect() -> bytes:
+        begun.set()
+        return b"x" if gate.wait(60) else b""
+
+    scrapes = metrics.Scrapes(collect)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(scrapes.text)
-        time.sleep(0.1)
+        assert begun.wait(60)
         with pytest.raises(HTTPException) as told:
             scrapes.text()
         gate.set()
