@@ -11,9 +11,12 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import ConnectionMissingError, InvalidParamError
+from include.gleaner.local.searching import ask
 from include.gleaner.ops.tenants import main, set_quota
+from include.gleaner.pipeline.connections import embedding
 from include.gleaner.pipeline.quota import Quota, quota_of
 from include.gleaner.report.run_report import lines
+from include.gleaner.search import MAX_QUERY_CHARACTERS
 from tests.support.articles import article, website
 from tests.support.embedding_server import API_KEY
 from tests.support.tenant import Tenant
@@ -56,6 +59,25 @@ def test_the_price_may_be_told_with_the_connection(tenant: Tenant, monkeypatch: 
     connect(price_per_million_tokens="cheap")
     with pytest.raises(ConnectionMissingError, match="price_per_million_tokens"):
         tenant.run()
+
+
+@pytest.mark.parametrize(
+    "extra", ["{'model': 'x'}", "[1]", '"text-embedding-3-large"', "null", '{"dimensions": true}', '{"model": 3}']
+)
+def test_an_extra_that_cannot_be_read_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    """It may name another model than the default, whose vectors would be paid for."""
+    entry = {"conn_type": "generic", "host": "http://127.0.0.1:9/v1", "password": API_KEY, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps(entry))
+    with pytest.raises(ConnectionMissingError, match="the extra must"):
+        embedding()
+
+
+def test_a_question_is_cut_before_it_is_paid_for(tenant: Tenant) -> None:
+    tenant.site.routes = website(*NAMES)
+    tenant.run()
+    tenant.endpoint.reset()
+    assert ask(tenant.conn, tenant.name, "plums and pears " * 5_000, 3)
+    assert 0 < tenant.endpoint.stats().most_tokens <= MAX_QUERY_CHARACTERS
 
 
 def test_a_spent_quota_stops_politely_and_goes_on_when_it_is_raised(tenant: Tenant) -> None:
@@ -177,3 +199,7 @@ def test_the_command_shows_and_sets(tenant: Tenant, knowledge_dsn: str, capsys: 
     assert "no tenant 'nobody'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["quota", "acme", "-5", "--dsn", knowledge_dsn])
+    capsys.readouterr()
+    assert main(["show", "acme", "--dsn", "postgresql://u:not-for-logs@[::1/x"]) == 1  # libpq repeats it whole
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "not-for-logs" in said, "cannot be reached" in said) == (1, False, True)

@@ -59,3 +59,14 @@ def test_one_that_could_not_be_asked_for_is_tried_again_and_not_taken_for_none(
         exception for rule in RETRY_POLICY.rules if rule.action.name == "FAIL" for exception in rule.exception
     ]
     assert not isinstance(caught.value, tuple(never_again))
+
+
+@pytest.mark.parametrize("value", ["{bad", '{"host": "x"'])
+def test_one_of_the_environment_that_cannot_be_read_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Airflow passes over it, and the local model would be taken for the endpoint's."""
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", value)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(MISSING), raising=False)
+    with pytest.raises(ConnectionMissingError, match="AIRFLOW_CONN_GLEANER_OPENAI is set, but is no connection"):
+        embedding()

@@ -182,6 +182,7 @@ def test_a_new_database_needs_no_backup(
         (["status"], {"GLEANER_DSN": "host=127.0.0.1 port=9 user=u password=secret"}, 1, "cannot be reached"),
         (["backup"], {"GLEANER_DSN": "host=127.0.0.1 port=9 user=u password=secret"}, 1, "cannot be reached"),
         (["rollback"], {"GLEANER_DSN": "secret nonsense"}, 1, "cannot be reached"),
+        (["verify", "--tenant", "\udcff"], {}, 2, "no UTF-8"),
         (["restore", "/nowhere/x.dump"], {}, 1, "no x.json beside the backup"),
         (["rollback", "--to", "-1"], {}, 2, "--to"),
         (["backup", "--keep", "0"], {}, 2, "--keep"),
@@ -199,7 +200,25 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
     assert (found, out) == (code, "")
     assert said in err
     assert "secret" not in err
-    assert code == 2 or err.count("\n") == 1
+    assert (code == 2 and "Usage" in err) or err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["verify"], ["migrate", "--no-backup"], ["rollback"]])
+def test_a_user_without_rights_is_told_so_in_one_line(
+    command: Command,
+    conn: psycopg.Connection,
+    knowledge_dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    conn.execute("DROP ROLE IF EXISTS stranger")
+    conn.execute("CREATE ROLE stranger LOGIN PASSWORD 'secret-of-a-stranger'")
+    monkeypatch.setenv("GLEANER_DSN", make_conninfo(knowledge_dsn, user="stranger", password="secret-of-a-stranger"))
+    try:
+        found = command(*arguments)
+    finally:
+        conn.execute("DROP ROLE stranger")
+    assert found == (1, "", "gleaner: the database refused it: permission denied for schema gleaner\n")
 
 
 def test_preflight_sees_what_is_in_the_way(

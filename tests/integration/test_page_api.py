@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 
 import psycopg
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from include.gleaner.api import database
 from include.gleaner.sql import queries
+from tests.support.page_app import Users
 from tests.support.page_client import get, ids
 from tests.support.tenant import Tenant
 
@@ -182,6 +184,41 @@ def test_a_database_that_is_not_there_is_told_without_its_secrets(
     assert answer.status_code == 503
     assert "cannot be reached" in answer.json()["detail"]
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', '{"a": "\\udfff"}', "NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize(("path", "name"), [("pause", "source"), ("forget/page", "page"), ("replay", "tenant")])
+def test_what_cannot_be_written_as_json_is_refused_without_being_repeated(
+    bare: TestClient, users: Users, path: str, name: str, value: str
+) -> None:
+    answer = bare.post(f"/api/{path}", content=f'{{"tenant": "acme", "paused": true, "{name}": {value}}}')
+    assert answer.status_code == 422, answer.text
+    assert any(fault["loc"] == ["body", name] and fault["msg"] for fault in answer.json()["detail"])
+    assert users.recorded == []
+
+
+def test_a_database_that_only_lets_read_is_told(bare: TestClient, tenant: Tenant) -> None:
+    """As a standby does after a failover."""
+    tenant.conn.execute(f"ALTER DATABASE {tenant.conn.info.dbname} SET default_transaction_read_only = on".encode())
+    assert bare.get("/api/tenants").json()["tenants"] == []
+    for path, more in (("replay", {}), ("erase", {"confirm": "acme"}), ("allow", {"target": str(uuid.uuid4())})):
+        answer = bare.post(f"/api/{path}", json={"tenant": "acme", **more})
+        assert (answer.status_code, "can only be read now" in answer.text) == (503, True), answer.text
+
+
+def test_a_user_without_rights_is_told(bare: TestClient, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant.conn.execute("DROP ROLE IF EXISTS beginner")
+    tenant.conn.execute("CREATE ROLE beginner LOGIN PASSWORD 'of-a-beginner'")
+    connection = json.loads(os.environ["AIRFLOW_CONN_GLEANER_POSTGRES"])
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_GLEANER_POSTGRES", json.dumps({**connection, "login": "beginner", "password": "of-a-beginner"})
+    )
+    try:
+        answer = bare.get("/api/tenants")
+    finally:
+        tenant.conn.execute("DROP ROLE beginner")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "the user of gleaner_postgres lacks a right: permission denied for schema gleaner"
 
 
 def test_too_many_at_once_wait_and_are_told(bare: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

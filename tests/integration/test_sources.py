@@ -129,6 +129,9 @@ def test_the_list_and_what_is_refused(crawled: Tenant, knowledge_dsn: str, capsy
     ):
         assert sources.main(["--dsn", knowledge_dsn, *arguments]) == 1
         assert told in capsys.readouterr().err
+    assert sources.main(["--dsn", "postgresql://u:not-for-logs@[::1/x", "list"]) == 1  # libpq repeats it whole
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "not-for-logs" in said, "cannot be reached" in said) == (1, False, True)
     assert due() == []
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
 from include.gleaner.api import access, content, metrics, pages, removal, runs, searching, sources
@@ -31,6 +32,7 @@ def create_app() -> FastAPI:
     app.router.routes.append(metrics.route)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(psycopg.DataError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_answer)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -54,3 +56,10 @@ async def _no_answer(request: Request, error: Exception) -> Response:
 def _refused(request: Request, error: Exception) -> JSONResponse:
     detail = str(error) if isinstance(error, RequestError) else "a value holds characters that cannot be stored"
     return JSONResponse({"detail": detail}, 400)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """422 with what is wrong and where; the values are not repeated: NaN or half a surrogate pair cannot be written."""
+    assert isinstance(error, RequestValidationError)
+    said = [{name: fault[name] for name in ("type", "loc", "msg")} for fault in error.errors()]
+    return JSONResponse({"detail": said}, 422)

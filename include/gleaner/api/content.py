@@ -5,16 +5,16 @@ from __future__ import annotations
 import uuid
 import zlib
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel
 
 from include.gleaner.api import airflow_side
 from include.gleaner.api.access import may_maintain, may_read
 from include.gleaner.api.database import knowledge, rows
-from include.gleaner.api.sources import SCREENFUL, Tenant, Text
+from include.gleaner.api.sources import SCREENFUL, Named, Tenant, Text
 from include.gleaner.errors import UnreadablePageError
 from include.gleaner.process.decode import decode
 from include.gleaner.process.records import document_from_json, text_of
@@ -26,6 +26,7 @@ MOST_CHUNKS: Final = 100
 MOST_CHARACTERS: Final = 200_000  # of a text that is shown
 NOWHERE: Final = uuid.UUID(int=0)
 State = Literal["", "discovered", "fetched", "completed", "chunked", "failed", "gone", "skipped"]
+Index = Annotated[int, Query(ge=-1, lt=2**31)]
 Stage = Literal["crawl", "process", "load", "embed"]
 
 PAGE_ROW: Final = (
@@ -87,7 +88,7 @@ def page(tenant: Tenant, page: uuid.UUID) -> dict[str, Any]:
 
 
 @router.get("/chunks")
-def chunks(tenant: Tenant, page: uuid.UUID, after_type: str, after_index: int) -> dict[str, Any]:
+def chunks(tenant: Tenant, page: uuid.UUID, after_type: Text, after_index: Index) -> dict[str, Any]:
     """Further chunks of a page."""
     key = {"tenant_id": tenant, "page_id": page, "after_type": after_type, "after_index": after_index}
     with knowledge() as conn:
@@ -147,7 +148,7 @@ def failures(
 
 
 class Replay(BaseModel):
-    tenant: str
+    tenant: Named
     page: uuid.UUID | None = None  # all of the tenant's, without it
     stage: Literal["process", "load", "embed"] | None = None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from fastapi import HTTPException
 
+from include.gleaner.config import POSTGRES_CONN_ID
 from include.gleaner.errors import SetupError
 from include.gleaner.pipeline.connections import knowledge_connection
 from include.gleaner.sql import queries
@@ -41,6 +42,11 @@ def knowledge(*, statement_timeout: str = STATEMENT_TIMEOUT) -> Iterator[Connect
         raise HTTPException(503, str(error)) from None
     except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
         raise HTTPException(503, "the database took too long; try again in a moment") from None
+    except psycopg.errors.ReadOnlySqlTransaction:
+        raise HTTPException(503, "the knowledge database can only be read now, as a standby can") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        said = error.diag.message_primary
+        raise HTTPException(503, f"the user of {POSTGRES_CONN_ID} lacks a right: {said}") from None
     except psycopg.OperationalError as error:
         raise HTTPException(503, f"the knowledge database cannot be reached ({type(error).__name__})") from None
     finally:

@@ -16,7 +16,7 @@ from include.gleaner.api import airflow_side
 from include.gleaner.api.access import may_edit, may_read
 from include.gleaner.api.database import knowledge
 from include.gleaner.api.leftovers import left_over
-from include.gleaner.api.sources import Tenant
+from include.gleaner.api.sources import Named, Tenant
 from include.gleaner.ops import erase, forget
 from include.gleaner.sql import queries
 
@@ -27,23 +27,23 @@ EXPORT_TIMEOUT: Final = "10min"
 
 
 class Page(BaseModel):
-    tenant: str
+    tenant: Named
     page: uuid.UUID
 
 
 class Source(BaseModel):
-    tenant: str
+    tenant: Named
     source: uuid.UUID
     confirm: str  # the website's address
 
 
 class Target(BaseModel):
-    tenant: str
+    tenant: Named
     target: uuid.UUID
 
 
 class Erase(BaseModel):
-    tenant: str
+    tenant: Named
     confirm: str  # the tenant's name
 
 

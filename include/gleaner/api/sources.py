@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from include.gleaner.api import airflow_side
 from include.gleaner.api.access import may_read, may_refresh
@@ -18,6 +18,7 @@ router: Final = APIRouter(prefix="/api", dependencies=[may_read], tags=["sources
 
 SCREENFUL: Final = 50
 Tenant = Annotated[str, Query(max_length=63)]
+Named = Annotated[str, Field(max_length=63)]  # a tenant, in the body of a change
 Text = Annotated[str, Query(max_length=2_000)]
 
 TENANT: Final = ("tenant", "model", "previous_model", "quota", "websites", "tokens_of_month")
@@ -52,7 +53,7 @@ def sources(
 
 
 class Pause(BaseModel):
-    tenant: str
+    tenant: Named
     source: uuid.UUID
     paused: bool
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import sys
@@ -157,14 +158,23 @@ def _params(pairs: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise InvalidParamError(pair, "needs the form NAME=VALUE")
         try:
-            found[name] = json.loads(value)
-        except ValueError:
+            found[name] = json.loads(value, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
             found[name] = value
     return found
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity, which no JSON that is sent may hold
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 failed or nothing found, 2 a bad option."""
+    if not _is_text("".join(sys.argv[1:] if arguments is None else arguments)):
+        show.problem("an argument holds bytes that are no UTF-8")
+        return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of another encoding shows what it can
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         logging.disable(logging.INFO)
         app(args=arguments, prog_name="gleaner")
@@ -177,3 +187,11 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     return 0
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # what a shell sent stands there as half a surrogate pair
+        return False
+    return True

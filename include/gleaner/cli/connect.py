@@ -36,27 +36,14 @@ def dsn() -> str:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turns what the connection to the database of GLEANER_DSN died of into one line, without what is secret in it."""
-    import psycopg
-
-    try:
-        yield
-    except psycopg.Error as error:
-        said = error.diag.message_primary
-        if said is None:
-            raise SetupError(f"the database of GLEANER_DSN cannot be reached ({type(error).__name__})") from None
-        raise SetupError(f"the database refused it: {said}") from None
-
-
-@contextmanager
 def database() -> Iterator[psycopg.Connection]:
-    """The database of GLEANER_DSN, whatever its schema. Raises SetupError when it is not set or does not answer."""
-    import psycopg
+    """The database of GLEANER_DSN, whatever its schema.
 
-    with explained():
-        connection = psycopg.connect(dsn(), autocommit=True, prepare_threshold=None)
-    with connection as conn:
+    Raises SetupError when it is not set, and for whatever the database says to what is asked meanwhile.
+    """
+    from include.gleaner.ops.session import explained, open_session
+
+    with explained(), open_session(dsn()) as conn:
         yield conn
 
 

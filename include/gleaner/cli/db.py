@@ -46,11 +46,12 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     """Apply the migrations that are missing, if nothing is in the way."""
+    from include.gleaner.ops.session import explained
     from include.gleaner.ops.upgrade import upgrade
 
     if first_back_up:
         _named(folder)
-    with connect.explained():
+    with explained():
         done = upgrade(connect.dsn(), folder=folder, no_backup=no_backup, first_back_up=first_back_up, to_version=to)
     show_db.steps("applied", done.applied, done.backup, as_json=as_json)
 
@@ -66,11 +67,12 @@ def rollback(
     """Take back the newest migration, or all above a version; stops before anything with content is removed."""
     from include.gleaner.ops.preflight import Preflight, fresh_backup
     from include.gleaner.ops.rollback import rollback as take_back
+    from include.gleaner.ops.session import explained
 
     if lose_data:
-        with connect.database() as conn, connect.explained():
+        with connect.database() as conn:
             Preflight(checks=(fresh_backup(conn, folder, no_backup=no_backup),)).refuse()
-    with connect.explained():
+    with explained():
         undone = take_back(connect.dsn(), to, lose_data=lose_data)
     show_db.steps("removed", undone, None, as_json=as_json)
 
@@ -83,9 +85,10 @@ def backup(
 ) -> None:
     """Write a backup, and try it: it is restored into a scratch database and compared."""
     from include.gleaner.ops.backup import back_up
+    from include.gleaner.ops.session import explained
 
     into = _named(folder)
-    with connect.explained():
+    with explained():
         dump, manifest = back_up(connect.dsn(), into, keep=keep)
     show_db.backup(dump, manifest.as_dict(), as_json=as_json)
 
@@ -98,8 +101,9 @@ def restore(
 ) -> None:
     """Put a backup in the place of what is there, at once or not at all."""
     from include.gleaner.ops.restore import restore as put_back
+    from include.gleaner.ops.session import explained
 
-    with connect.explained():
+    with explained():
         done = put_back(connect.dsn(), dump, replace=replace)
     show_db.restored(asdict(done), as_json=as_json)
 
@@ -112,7 +116,7 @@ def verify(
     """Check the schema and count what is off; exit code 1 when something is."""
     from include.gleaner.ops.verify import verify as look
 
-    with connect.explained(), connect.database() as conn:
+    with connect.database() as conn:
         found = look(conn, tenant)
     show_db.verification(found.as_dict(), as_json=as_json)
     if not found.ok:
@@ -138,11 +142,11 @@ def adopt(
     if given_up:
         if dry_run or lines is not None:
             raise SetupError("--give-up goes with --table alone; nothing was changed")
-        with connect.explained(), connect.database() as conn:
+        with connect.database() as conn:
             left = give_up(conn, table)
         show_db.given_up(left.as_dict(), as_json=as_json)
         return
-    with ExitStack() as open_files, connect.explained(), connect.database() as conn:
+    with ExitStack() as open_files, connect.database() as conn:
         try:  # before anything is changed
             file = None if lines is None else open_files.enter_context(lines.open("w", encoding="utf-8"))
         except OSError as error:

@@ -37,7 +37,9 @@ class PostgresStore:
         options: dict[str, Any] = {**info.get_parameters(), "application_name": "gleaner pace"}
         if info.password:
             options["password"] = info.password
-        return cls(psycopg.connect(**options, autocommit=True, prepare_threshold=None), holder=holder)
+        second = psycopg.connect(**options, autocommit=True, prepare_threshold=None)
+        second.execute(queries("session")["pin"], {"statement_timeout": None, "lock_timeout": None})
+        return cls(second, holder=holder)
 
     def claim(self, site: str, delay: float) -> tuple[float, float]:
         """As PaceStore says."""

@@ -45,7 +45,7 @@ def ask(conn: psycopg.Connection, tenant: str, query: str, limit: int) -> list[H
     Raises SetupError when the tenant has no knowledge, or its readers see another model's vectors.
     """
     from include.gleaner.embed import open_embedder
-    from include.gleaner.search import search
+    from include.gleaner.search import MAX_QUERY_CHARACTERS, search
 
     embedder = open_embedder(*embedding_here())
     row = conn.execute(queries("search")["search_model"], {"tenant_id": tenant}).fetchone()
@@ -56,7 +56,7 @@ def ask(conn: psycopg.Connection, tenant: str, query: str, limit: int) -> list[H
             f"the readers of {tenant} see vectors of {row[0]}, and this query would get one of {embedder.model}; "
             f"set or unset AIRFLOW_CONN_{OPENAI_CONN_ID.upper()}"
         )
-    vector = embedder.embed_query(query)
+    vector = embedder.embed_query(query[:MAX_QUERY_CHARACTERS])
     return list(search(conn, tenant_id=tenant, query=query, vector=vector, model=embedder.model, limit=limit))
 
 

@@ -84,10 +84,13 @@ def has_knowledge(conn: psycopg.Connection) -> bool:
 
 
 def _server(conn: psycopg.Connection) -> Check:
-    version, in_recovery = conn.execute(queries("preflight")["server"]).fetchone() or (0, False)
+    version, in_recovery, encoding = conn.execute(queries("preflight")["server"]).fetchone() or (0, False, "")
     major = version // 10_000
     if in_recovery:
         return Check(name="server", ok=False, found="this is a standby", todo="give the address of the primary")
+    if encoding != "UTF8":  # as `initdb` makes them where no language is set; most languages' texts are none there
+        return Check(name="server", ok=False, found=f"the database's encoding is {encoding}",
+                     todo="make one with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0")  # fmt: skip
     return Check(
         name="server", ok=major >= LEAST_SERVER, found=f"Postgres {major}.{version % 10_000}",
         todo="" if major >= LEAST_SERVER else f"upgrade it to {LEAST_SERVER} or newer",

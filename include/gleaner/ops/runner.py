@@ -45,6 +45,7 @@ def only_runner(dsn: str, name: str) -> Iterator[psycopg.Connection]:
     ) as conn:
         with contextlib.suppress(psycopg.errors.InvalidParameterValue):  # a server that cannot see its clients die
             conn.execute(queries("migrate")["watch_client"])
+        conn.execute(queries("session")["pin"], {"statement_timeout": "0", "lock_timeout": "0"})
         conn.execute(queries("migrate")["no_timeouts"])
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
         while not (row := conn.execute(queries("migrate")["try_lock"]).fetchone()) or not row[0]:

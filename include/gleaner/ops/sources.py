@@ -17,8 +17,9 @@ from typing import Any
 
 import psycopg
 
-from include.gleaner.errors import InvalidParamError, RequestError, SchemaError
+from include.gleaner.errors import InvalidParamError, RequestError, SetupError
 from include.gleaner.ops.migrate import check_schema
+from include.gleaner.ops.session import explained, open_session
 from include.gleaner.sql import queries
 
 LONGEST_DAYS = 366.0
@@ -95,14 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
             action.add_argument("days", help="days, or never")
     options = parser.parse_args(arguments)
     try:
-        with psycopg.connect(options.dsn, autocommit=True) as conn:
+        with explained(), open_session(options.dsn) as conn:
             check_schema(conn)
             if options.action == "every":
                 set_interval(conn, options.tenant, options.url, _days(options.days))
             elif options.action != "list":
                 set_paused(conn, options.tenant, options.url, paused=options.action == "pause")
             sources = list_sources(conn, options.tenant)
-    except (RequestError, SchemaError, psycopg.OperationalError) as error:
+    except (RequestError, SetupError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import psycopg
 
 from include.gleaner.config import TENANT_PATTERN
-from include.gleaner.errors import InvalidParamError, RequestError, SchemaError
+from include.gleaner.errors import InvalidParamError, RequestError, SetupError
 from include.gleaner.ops.migrate import check_schema
+from include.gleaner.ops.session import explained, open_session
 from include.gleaner.sql import queries
 
 MOST_TOKENS = (1 << 63) - 1
@@ -64,12 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.action == "quota" and options.tokens != "none" and not is_number:
         parser.error("quota needs a number of tokens, or none")
     try:
-        with psycopg.connect(options.dsn, autocommit=True) as conn:
+        with explained(), open_session(options.dsn) as conn:
             check_schema(conn)
             if options.action == "quota":
                 set_quota(conn, options.tenant, None if options.tokens == "none" else int(options.tokens))
             sys.stdout.writelines(f"{line}\n" for line in describe(conn, options.tenant))
-    except (RequestError, SchemaError, psycopg.OperationalError) as error:
+    except (RequestError, SetupError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-
 from include.gleaner.ops.backup import back_up
 from include.gleaner.ops.migrate import migrate, schema_status
 from include.gleaner.ops.preflight import Preflight, has_knowledge, preflight
+from include.gleaner.ops.session import open_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ def upgrade(
     Raises PreflightError, BackupError or SchemaError.
     """
     made = None
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
+    with open_session(dsn) as conn:
         looked = preflight(conn, folder=folder, no_backup=no_backup)
         if first_back_up and folder is not None and not no_backup and _lacks_backup(looked):
             made = back_up(dsn, folder)[0].name
@@ -45,7 +44,7 @@ def upgrade(
 
 def back_up_if_needed(dsn: str, folder: Path) -> str | None:
     """Make a backup when there is a migration to apply and something to lose; its file name."""
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
+    with open_session(dsn) as conn:
         if not schema_status(conn).missing or not has_knowledge(conn):
             return None
     return back_up(dsn, folder)[0].name

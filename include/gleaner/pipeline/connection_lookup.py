@@ -6,10 +6,11 @@ database is being restarted. Taken for a no, that would fail runs for good, or m
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from include.gleaner.errors import AirflowUnavailableError
+from include.gleaner.errors import AirflowUnavailableError, ConnectionMissingError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -28,7 +29,13 @@ def found_connection(conn_id: str) -> Connection | None:
 
 
 def check_missing(conn_id: str) -> None:
-    """Raise AirflowUnavailableError unless it is Airflow's own word that there is no such connection."""
+    """Raise AirflowUnavailableError unless it is Airflow's own word that there is no such connection.
+
+    Raises ConnectionMissingError for one that the environment has and Airflow passes over, as it cannot read it.
+    """
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    if os.environ.get(variable):
+        raise ConnectionMissingError(f"{variable} is set, but is no connection: it needs a URI, or an object of JSON")
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     supervisor = getattr(runner, "SUPERVISOR_COMMS", None)
     if supervisor is None:  # not in a task: Airflow's settings, or its own database, were looked at

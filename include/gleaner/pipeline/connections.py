@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -36,12 +37,12 @@ def knowledge_connection(
     Raises ConnectionMissingError or SchemaError with the command that mends it.
     """
     from include.gleaner.ops.migrate import check_schema
+    from include.gleaner.sql import queries
 
     with closing(_opened()) as conn:
         conn.autocommit = True  # transactions are opened where they belong
         conn.prepare_threshold = None  # a prepared plan of one tenant can be a hundred times slower for another
-        conn.execute("SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
-                     (statement_timeout, lock_timeout))  # fmt: skip
+        conn.execute(queries("session")["pin"], {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout})
         check_schema(conn)
         yield conn
 
@@ -85,8 +86,10 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
         if named not in (None, policy.model):
             raise InvalidParamError("model", f"without a connection {OPENAI_CONN_ID!r} there is only {policy.model}")
         return policy, None
-    extra = connection.extra_dejson
-    of_connection = str(extra.get("model", DEFAULT_OPENAI_MODEL))
+    extra = _extra(connection)
+    of_connection = extra.get("model", DEFAULT_OPENAI_MODEL)
+    if not isinstance(of_connection, str):
+        raise ConnectionMissingError(f"connection {OPENAI_CONN_ID!r}: the extra must name the model as a text")
     model = named or of_connection
     if model == of_connection:
         dimensions = dimensions or extra.get("dimensions", DIMENSIONS.get(model))
@@ -95,7 +98,7 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
         if dimensions is None:
             raise InvalidParamError("dimensions", f"must say how many dimensions {model!r} has")
         extra = {**extra, "price_per_million_tokens": PRICES.get(model)}
-    if not isinstance(dimensions, int) or not 1 <= dimensions <= 16_000:
+    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 1 <= dimensions <= 16_000:
         raise ConnectionMissingError(
             f"connection {OPENAI_CONN_ID!r}: the extra must say how many dimensions {model!r} has, "
             'as {"dimensions": N}'
@@ -137,6 +140,17 @@ def check_dimensions(conn: psycopg.Connection, policy: EmbedPolicy, tenant_id: s
             f"tenant {tenant_id!r} has vectors of {policy.model} with {row[0]} dimensions, and connection "
             f'{OPENAI_CONN_ID!r} says {policy.dimensions}; set its extra to {{"dimensions": {row[0]}}}'
         )
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    """The connection's extra. One that cannot be read is not none: with another model than was meant, vectors cost."""
+    try:
+        extra = json.loads(connection.extra) if connection.extra else {}
+    except (ValueError, TypeError, RecursionError):
+        extra = None
+    if not isinstance(extra, dict):
+        raise ConnectionMissingError(f"connection {connection.conn_id!r}: the extra must be a JSON object")
+    return extra
 
 
 def _limit(extra: Mapping[str, Any], name: str, most: int = 10**12) -> int | None:
@@ -196,7 +210,7 @@ def endpoint_state(conn: psycopg.Connection) -> StateStore:
             db=_redis_database(found),
             username=found.login or None,
             password=found.password or None,
-            ssl=bool(found.extra_dejson.get("ssl", False)),
+            ssl=bool(_extra(found).get("ssl", False)),
             socket_timeout=5,
             socket_connect_timeout=5,
         )
@@ -204,7 +218,7 @@ def endpoint_state(conn: psycopg.Connection) -> StateStore:
 
 
 def _redis_database(connection: Connection) -> int:
-    value = connection.extra_dejson.get("db", 0)
+    value = _extra(connection).get("db", 0)
     if isinstance(value, bool) or not str(value).isdecimal():
         raise ConnectionMissingError(f"connection {REDIS_CONN_ID!r}: db in the extra must be the number of a database")
     return int(value)

@@ -20,16 +20,15 @@ def back_up_before_migration(params: Mapping[str, Any]) -> dict[str, Any] | None
 
     Raises InvalidParamError when nobody said where backups go, BackupError when none could be made.
     """
-    import psycopg
-
     from include.gleaner.errors import InvalidParamError
     from include.gleaner.ops.backup import back_up
     from include.gleaner.ops.migrate import schema_status
     from include.gleaner.ops.preflight import has_knowledge
+    from include.gleaner.ops.session import open_session
     from include.gleaner.pipeline.connections import knowledge_dsn
 
     request, dsn = MigrateRequest.from_params(params, os.environ), knowledge_dsn()
-    with psycopg.connect(dsn, autocommit=True) as conn:
+    with open_session(dsn) as conn:
         needed = bool(schema_status(conn).missing) and has_knowledge(conn)
     if request.no_backup or not needed:
         log.info("no backup: %s", "as asked" if request.no_backup else "nothing to apply, or nothing to lose")
@@ -45,15 +44,14 @@ def back_up_before_migration(params: Mapping[str, Any]) -> dict[str, Any] | None
 
 def check_before_migration(params: Mapping[str, Any]) -> dict[str, Any]:
     """What a migration needs; raises PreflightError with all that is missing, or InvalidParamError for the version."""
-    import psycopg
-
     from include.gleaner.errors import InvalidParamError
     from include.gleaner.ops.migrate import schema_status
     from include.gleaner.ops.preflight import preflight
+    from include.gleaner.ops.session import open_session
     from include.gleaner.pipeline.connections import knowledge_dsn
 
     request = MigrateRequest.from_params(params, os.environ)
-    with psycopg.connect(knowledge_dsn(), autocommit=True) as conn:
+    with open_session(knowledge_dsn()) as conn:
         looked = preflight(conn, folder=request.folder, no_backup=request.no_backup)
         status = schema_status(conn)
     for check in looked.checks:
@@ -70,27 +68,25 @@ def check_before_migration(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def apply_migrations(params: Mapping[str, Any]) -> dict[str, Any]:
     """Apply what is missing, beside the workers; which migrations, and the schema's version now."""
-    import psycopg
-
     from include.gleaner.ops.migrate import migrate, schema_status
+    from include.gleaner.ops.session import open_session
     from include.gleaner.pipeline.connections import knowledge_dsn
 
     request, dsn = MigrateRequest.from_params(params, os.environ), knowledge_dsn()
     applied = migrate(dsn, to_version=request.target_version)
-    with psycopg.connect(dsn, autocommit=True) as conn:
+    with open_session(dsn) as conn:
         return {"applied": applied, "version": schema_status(conn).version}
 
 
 def verify_after_migration(params: Mapping[str, Any]) -> dict[str, Any]:
     """Look the whole database over; raises KnowledgeDamagedError when something is off that a migration can break."""
-    import psycopg
-
     from include.gleaner.errors import KnowledgeDamagedError
+    from include.gleaner.ops.session import open_session
     from include.gleaner.ops.verify import verify
     from include.gleaner.pipeline.connections import knowledge_dsn
 
     request = MigrateRequest.from_params(params, os.environ)
-    with psycopg.connect(knowledge_dsn(), autocommit=True, prepare_threshold=None) as conn:
+    with open_session(knowledge_dsn()) as conn:
         found = verify(conn)
     passed_by = OF_CONTENT if request.target_version is None else (*OF_CONTENT, "schema version")
     broken = []

@@ -1,7 +1,7 @@
 -- What a migration needs, looked at before it begins. About the database as a whole, not about a tenant.
 
 -- server --
-SELECT current_setting('server_version_num')::integer, pg_is_in_recovery()
+SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(), current_setting('server_encoding')
 
 -- pgvector --
 -- What is installed in this database, and what the server could install.
