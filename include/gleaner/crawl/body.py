@@ -11,6 +11,10 @@ from typing import Final
 import urllib3
 
 ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})  # those that are asked for; "identity" is none
+# What else is an encoding. Other words are none, and are passed over as browsers do: "utf-8", "none", "identity".
+UNASKED: Final = frozenset(
+    {"br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi", "pack200-gzip", "aes128gcm", "bzip2", "xz"}
+)
 MAX_LAYERS: Final = 2  # of encodings upon each other
 GZIP_MAGIC: Final = b"\x1f\x8b"
 _WIRE_PIECE: Final = 16 * 1024
@@ -34,7 +38,8 @@ def read_body(
     only so many bytes are read and the rest is left. Raises BodyFaultError: "too_large", "timeout", "cut_off",
     "bad_encoding"; and what urllib3 raises.
     """
-    layers = [layer for layer in re.split(r"[\s,]+", encoding.lower()) if layer and layer != "identity"]
+    named = [layer for layer in re.split(r"[\s,]+", encoding.lower()) if layer]
+    layers = [layer for layer in named if layer in ENCODINGS or layer in UNASKED]
     if len(layers) > MAX_LAYERS or not ENCODINGS.issuperset(layers):
         raise BodyFaultError("bad_encoding")
     pieces: Iterable[bytes] = _wire(response, max_bytes, end)

@@ -30,8 +30,8 @@ _WIDE: Final = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-
 def encoding_of(body: bytes, content_type: str) -> str:
     """The name of a Python codec.
 
-    Order: byte order mark; UTF-16 when the header says so; UTF-8 when the bytes are that, because text in another
-    encoding hardly ever is; the header; the document's own declaration; windows-1252.
+    Order: byte order mark; UTF-16 when the header says so; UTF-8 when the bytes are that with hardly a fault, because
+    text in another encoding never is; the header; the document's own declaration; windows-1252.
     """
     for mark, encoding in _BOMS:
         if body.startswith(mark):
@@ -43,6 +43,8 @@ def encoding_of(body: bytes, content_type: str) -> str:
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
+        if _is_believable(body, "utf-8"):
+            return "utf-8"
         meta = _META.search(body, 0, _META_WITHIN)
         declared = _codec(meta[1].decode("ascii", "replace")) if meta else None
         for codec in (stated, declared):

@@ -19,6 +19,7 @@ MAX_FEEDS: Final = 10
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
 _PIECE: Final = 64 * 1024
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
+_INERT: Final = frozenset(("noscript", "template"))
 _LIMITED: Final = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 
 
@@ -41,8 +42,11 @@ def read_head(
 ) -> PageHead:
     """Read a page at `url`; `robots_tag` is its X-Robots-Tag header, `agent` the product token that metas may name."""
     reader = _Reader(url, agent, max_links)
-    reader.directives |= _directives_of_header(robots_tag, agent)
     _parse(body, content_type, reader)
+    if reader.has_inert and (reader.refresh or reader.directives):
+        reader = _CarefulReader(url, agent, max_links)
+        _parse(body, content_type, reader)
+    reader.directives |= _directives_of_header(robots_tag, agent)
     if "none" in reader.directives:
         reader.directives |= {"noindex", "nofollow"}
     follow = "nofollow" not in reader.directives
@@ -73,6 +77,7 @@ class _Reader:
         self._base = url
         self._has_base = False
         self._in_body = False
+        self.has_inert = False
         self._robots = {"robots", agent.lower() or "robots"}
         self._max_links = max_links
         self._addresses: dict[str, str | None] = {}  # by what is written, from the last <base> on
@@ -94,6 +99,8 @@ class _Reader:
             self._addresses.clear()
         elif tag == "body":
             self._in_body = True
+        elif tag in _INERT:
+            self.has_inert = True
 
     def close(self) -> None:
         """Called by the parser."""
@@ -142,6 +149,28 @@ class _Reader:
                 written = _with_encoded_query(href, self.encoding)
             self._addresses[href] = canonicalize(written, base=self._base)
         return self._addresses[href]
+
+
+class _CarefulReader(_Reader):
+    """One that passes over what <noscript> and <template> say of the page, for the few pages where that matters.
+
+    "Go to /nojs" is not meant for those who read the page, and its text is here. To hear of the ends of all elements
+    costs as much again.
+    """
+
+    def __init__(self, url: str, agent: str, max_links: int) -> None:
+        super().__init__(url, agent, max_links)
+        self._inert = 0  # such elements that are open now
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Called by the parser."""
+        self._inert += tag in _INERT
+        if not self._inert or tag != "meta":
+            super().start(tag, attributes)
+
+    def end(self, tag: str) -> None:
+        """Called by the parser."""
+        self._inert -= tag in _INERT
 
 
 def _parse(body: bytes, content_type: str, reader: _Reader) -> None:

@@ -19,6 +19,10 @@ from include.gleaner.crawl.urls import canonicalize
 MAX_URLS: Final = 50_000  # the protocol's own limit per file
 MAX_BYTES: Final = 50 * 1024 * 1024  # uncompressed; likewise
 _DATE: Final = re.compile(r"\s*(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_BARE_AND: Final = re.compile(rb"&(?!(?:#\w{1,8}|\w{1,32});)")
+_WRONG_ENCODING: Final = re.compile(
+    rb"(\A[^<]{0,100}<\?xml\b[^>]{0,100}?)\sencoding\s*=\s*[\"']utf-?16[\"']", re.IGNORECASE
+)
 _RECORDS: Final = frozenset({"url", "sitemap", "item", "entry"})
 
 Kind = Literal["sitemap", "index", "feed", "text", "none"]
@@ -60,8 +64,15 @@ def parse_sitemap(body: bytes, *, url: str) -> Sitemap:
         return Sitemap(kind=found.kind, entries=found.entries, is_cut=found.is_cut or is_cut)
     collected = _Collected(url, is_cut)
     with suppress(etree.XMLSyntaxError):  # no XML at all, or not any more: what was read counts
-        collected.read(body)
+        collected.read(_mended(body))
     return collected.told()
+
+
+def _mended(body: bytes) -> bytes:
+    """The file without two common mistakes: addresses with a bare "&", and UTF-8 that is called UTF-16."""
+    if b"\x00" in body[:100]:  # it is UTF-16
+        return body
+    return _BARE_AND.sub(b"&amp;", _WRONG_ENCODING.sub(rb"\1", body, count=1))
 
 
 class _Collected:

@@ -24,11 +24,12 @@ _TRACKING: Final = (
     "fbclid", "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "msclkid", "yclid", "twclid", "ttclid", "igshid",
     "mc_cid", "mc_eid", "mkt_tok", "_ga", "_gl", "_hsenc", "_hsmi", "hsctatracking", "vero_id", "wickedid",
     "oly_anon_id", "oly_enc_id", "srsltid", "li_fat_id", "epik",
+    "gad_source", "gad_campaignid", "_gac",
 )  # fmt: skip
 _IS_TRACKING: Final = re.compile(r"^(utm_\w+|pk_\w+|mtm_\w+|matomo_\w+|piwik_\w+|hsa_\w+|" + "|".join(_TRACKING) + ")$")
 
 # Visitors' session ids: servers put them into addresses for those who keep no cookies, such as a crawler.
-_IS_SESSION: Final = re.compile(r"^(?:phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken)$")
+_IS_SESSION: Final = re.compile(r"^(?:phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken|oscsid|zenid)$")
 _SESSION_NAMES: Final = frozenset({"sid", "sessionid", "session_id", "session", "s"})  # only with a random value
 _RANDOM: Final = re.compile(r"(?=[^&]*[0-9])(?=[^&]*[a-zA-Z])[0-9a-zA-Z]{16,}")
 _SESSION_PATH: Final = re.compile(r";(?:jsessionid|phpsessid|sid)=[^;/]*", re.IGNORECASE)

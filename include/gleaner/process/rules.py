@@ -35,6 +35,7 @@ class Evidence:
 
 _SHORT: Final = 80  # words; nothing longer is refused for its title
 _WALL: Final = 120
+_BRIEF: Final = 30
 
 _NOT_FOUND: Final = re.compile(
     r"""(?:error\s*)?404\b.{0,60}
@@ -53,10 +54,25 @@ _NOT_FOUND: Final = re.compile(
 _ERROR: Final = re.compile(
     r"""(?:error\W{0,3}|http\ )?(?:400|401|403|405|410|429|500|502|503|504|520|521|522|524)\b\W*(?:error|bad|unauthori|forbidden|method|gone|too|internal|service|gateway|server|access|web|connection|unknown|a\ timeout|$).{0,60}
     | (?:500\W+)?internal\ server\ error.{0,30} | bad\ gateway.{0,30} | service\ (?:temporarily\ )?unavailable.{0,30} | gateway\ time-?out.{0,30}
+    | (?:509\W+)?bandwidth\ limit\ exceeded | server\ error\ \(500\) | whitelabel\ error\ page
+    | application\ error:\ a\ (?:client|server)-side\ exception.{0,100}
+    | we[’']re\ sorry\W{1,3}but\ something\ went\ wrong.{0,20} | briefly\ unavailable\ for\ scheduled\ maintenance.{0,40}
+    | pardon\ our\ interruption | access\ to\ this\ page\ has\ been\ denied | human\ verification
+    | please\ verify\ you\ are\ (?:a\ )?human
+    | welcome\ to\ nginx | apache2?\ (?:\w+\ )?default\ page.{0,30} | .{0,60}\bdomain\ (?:name\ )?is\ for\ sale.{0,30}
     | error\ establishing\ a\ database\ connection.{0,30} | (?:403\W+)?(?:forbidden|access\ (?:is\ )?denied).{0,30}
     | (?:attention\ required!?|just\ a\ moment\W*|checking\ your\ browser.*|verify(?:ing)?\ (?:that\ )?you\ are\ (?:a\ )?human.*|are\ you\ a\ (?:robot|human).*)(?:\W+cloudflare)?
     | (?:site|website)\ (?:is\ )?(?:under\ maintenance|temporarily\ unavailable).{0,30}
     | خطای\ (?:داخلی\ )?(?:سرور|500|۵۰۰).{0,40}""",
+    re.I | re.X,
+)
+# What may be the title of a help page as well: only where there is hardly anything else.
+_OUTAGE: Final = re.compile(
+    r"""application\ error | (?:an?\ )?(?:unexpected|unknown|internal)\ error(?:\ (?:has\ )?occurr?ed)?
+    | (?:oops\W{0,3})?something\ went\ wrong | (?:this\ (?:page|site)\ is\ )?temporarily\ unavailable | too\ many\ requests
+    | (?:scheduled|(?:site|website)\ (?:is\ )?(?:under|down\ for)|under)\ maintenance | maintenance\ mode
+    | we(?:[’']ll|\ will)\ be\ (?:right\ )?back(?:\ (?:soon|shortly|online\ soon))? | account\ suspended
+    | (?:وب.?)?سایت\ (?:موقتا\S?\ )?(?:در\ حال\ (?:تعمیر|به.?روز.?رسانی)|در\ دست\ تعمیر).{0,20}""",
     re.I | re.X,
 )
 _CONSENT: Final = re.compile(
@@ -129,7 +145,7 @@ def _is_shell(evidence: Evidence) -> bool:
 _RULES: Final[tuple[tuple[str, Callable[[Evidence], bool]], ...]] = (
     ("directory_listing", _is_directory),
     ("soft_404", lambda evidence: _titled(evidence, _NOT_FOUND, _SHORT)),
-    ("error_page", lambda evidence: _titled(evidence, _ERROR, _SHORT)),
+    ("error_page", lambda evidence: _titled(evidence, _ERROR, _SHORT) or _titled(evidence, _OUTAGE, _BRIEF)),
     ("consent_wall", _is_consent),
     ("login_wall", _is_login),
     ("js_shell", _is_shell),

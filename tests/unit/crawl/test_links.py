@@ -72,6 +72,25 @@ def test_encodings() -> None:
     )
 
 
+def test_a_fault_in_a_page_does_not_change_its_encoding() -> None:
+    text = "<p>" + "این صفحه دربارهٔ آب است. " * 5 + '<a href="/آب">'
+    for content_type in ("text/html", "text/html; charset=utf-8"):
+        assert read_head(text.encode() + b"\xff", url=URL, content_type=content_type).links == (
+            "https://example.com/%D8%A2%D8%A8",
+        )
+
+
+@pytest.mark.parametrize("tag", ["noscript", "template"])
+def test_what_is_not_meant_for_readers_of_the_page_is_passed_over(tag: str) -> None:
+    inert = f"<{tag}><meta http-equiv=refresh content='0;url=/nojs'><meta name=robots content=none></{tag}>"
+    for body in (f"<head>{inert}<title>x</title></head><p><a href=/x>x</a>", f"<body><p><a href=/x>x</a>{inert}"):
+        head = read_head(body.encode(), url=URL)
+        assert (head.refresh, head.noindex, head.links) == (None, False, ("https://example.com/x",))
+    after = read_head(f"<head>{inert}<meta name=robots content=noindex></head><p>x".encode(), url=URL)
+    assert after.noindex
+    assert read_head(b"<noscript><a href=/x>x</a></noscript>", url=URL).links == ("https://example.com/x",)
+
+
 @pytest.mark.parametrize("body", [b"", b"   ", b"\x00", b"<", b"<!---->", b"<div>" * 20_000, bytes(range(256))])
 def test_nothing_breaks_it(body: bytes) -> None:
     assert read_head(body, url=URL).links == ()

@@ -30,6 +30,16 @@ def test_plain_text() -> None:
     assert [url for url, _ in found.pages] == ["https://example.com/a", "https://example.com/b"]
 
 
+def test_common_mistakes_of_those_who_make_them() -> None:
+    entries = "<url><loc>https://example.com/?a=1&b=2&amp;c=3&#38;d=&#x34;</loc></url><url><loc>/آب</loc></url>"
+    expected = ["https://example.com/?a=1&b=2&c=3&d=4", "https://example.com/%D8%A2%D8%A8"]
+    for head in ('<?xml version="1.0" encoding="utf-16"?>', "\ufeff<?xml version='1.0' encoding='UTF-16' ?>\n", ""):
+        body = f"{head}<urlset {NS}>{entries}</urlset>".encode()
+        assert [url for url, _ in parse_sitemap(body, url=URL).pages] == expected
+    true = f'<?xml version="1.0" encoding="utf-16"?><urlset {NS}>{entries.replace("&b", "&amp;b")}</urlset>'
+    assert [url for url, _ in parse_sitemap(true.encode("utf-16"), url=URL).pages] == expected
+
+
 def test_what_comes_before_the_break_counts() -> None:
     body = f"<urlset {NS}><url><loc>https://example.com/a</loc></url><url><loc>https://exa"
     assert parse_sitemap(body.encode(), url=URL).pages == (("https://example.com/a", 0.5),)

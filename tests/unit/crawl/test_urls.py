@@ -14,6 +14,7 @@ from include.gleaner.crawl.urls import Scope, canonicalize
         ("HTTP://Example.COM:80/a/../b#part", "http://example.com/b"),
         ("https://example.com", "https://example.com/"),
         ("https://example.com/?utm_source=x&b=2&a=1&gclid=9", "https://example.com/?a=1&b=2"),
+        ("https://example.com/?gad_source=1&a=1&osCsid=0af&zenid=9c", "https://example.com/?a=1"),
         ("https://example.com/?ref=mail", "https://example.com/?ref=mail"),  # it may choose the content: it stays
         ("https://münchen.de/ä", "https://xn--mnchen-3ya.de/%C3%A4"),
         ("https://example.com/a b", "https://example.com/a%20b"),

@@ -27,6 +27,17 @@ FORM = "<form><input name=user><input type=password><button>Sign in</button></fo
         ("error_page", "<title>Internal Server Error</title><body><p>The server had a problem."),
         ("error_page", "<title>Just a moment...</title><body><h1>Checking your browser before you go on</h1><p>Ray ID"),
         ("error_page", "<title>403 Forbidden</title><body><h1>Forbidden</h1><p>You have no permission for this."),
+        ("error_page", "<title>Application error: a client-side exception has occurred</title><h2>Application error"),
+        (
+            "error_page",
+            "<title>Maintenance</title><h1>Briefly unavailable for scheduled maintenance. Check back later.",
+        ),
+        ("error_page", "<title>Shop</title><h1>We&rsquo;ll be back soon!</h1><p>We are performing some maintenance."),
+        ("error_page", "<title>Oops! Something went wrong</title><body><p>Incident 4711."),
+        ("error_page", "<title>Welcome to nginx!</title><h1>Welcome to nginx!</h1><p>The web server is working."),
+        ("error_page", "<title>Pardon Our Interruption</title><body><p>Something made us think you were a bot."),
+        ("error_page", "<title>Account Suspended</title><body><p>Contact your hosting provider."),
+        ("error_page", "<title>بروک</title><h1>سایت در حال به‌روزرسانی است</h1><p>به زودی برمی‌گردیم."),
         ("consent_wall", "<title>Before you continue to Brook</title><body><form><p>We use cookies.</p><button>OK"),
         ("login_wall", f"<title>Sign in · Brook</title><body><h1>Sign in</h1><p>Members only.</p>{FORM}"),
         ("login_wall", f"<title>ورود به حساب کاربری</title><body><p>نام کاربری و رمز را بنویسید.</p>{FORM}"),
@@ -55,6 +66,11 @@ def test_refused_with_its_reason(reason: str, html: str) -> None:
         f"<title>404</title><body><h1>404</h1>{LONG}",
         "<title>Error 502 on the pump</title><body><h1>Error 502 on the pump</h1><p>The display shows 502 when the "
         "sensor is not connected. Pull the plug, wait a minute, and connect it again.",
+        "<title>Something went wrong</title><body><h1>Something went wrong</h1><p>The app shows this when the pump "
+        "does not answer. Look whether its lamp is green. If it is red, take the plug out, wait for a minute, and put "
+        "it back. If that does not help, bring the pump nearer to the router.",
+        "<title>Maintenance</title><body><h1>Maintenance</h1><p>Clean the filter every month with warm water, and "
+        "dry it well. Look at the seals in spring: brittle ones are changed. Before the first frost, empty the pipe.",
         f"<title>Login</title><body><h1>Login</h1>{LONG}{FORM}",
         "<title>Login</title><body><h1>Login</h1><p>Press the button on the device, then type its code into the app.",
         f"<title>Cookie settings</title><body><h1>Cookie settings</h1>{LONG}{LONG}<form><button>Save</button></form>",
