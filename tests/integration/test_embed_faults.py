@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -135,3 +136,22 @@ def test_server_errors_without_end(endpoint: EmbeddingServer) -> None:
         list(embedder_for(endpoint, attempts=3, concurrency=1).embed(texts_of(30)))
     assert endpoint.stats().calls <= 3 * 3
     assert_silent(caught.value)
+
+
+@pytest.mark.parametrize("status", [500, 400])
+def test_an_error_without_end_does_not_fill_the_memory(endpoint: EmbeddingServer, status: int) -> None:
+    """A few hundred kilobytes may be compressed from as many megabytes."""
+    endpoint.configure(error_every=1, error_status=status, error_megabytes=64)
+    embedder = embedder_for(endpoint, attempts=1, concurrency=1)
+    tracemalloc.start()
+    try:
+        if status == 400:
+            (answer,) = embedder.embed(["a"])
+            assert answer.refused == {0: "HTTP 400 server_error"}
+        else:
+            with pytest.raises(EmbeddingUnavailableError, match="HTTP 500 server_error"):
+                list(embedder.embed(["a"]))
+        grown = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert grown < 32 << 20, f"{grown >> 20} MB"

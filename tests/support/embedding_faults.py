@@ -22,6 +22,7 @@ class Faults:
     error_every: int = 0
     error_first: int = 0
     error_status: int = 500
+    error_megabytes: int = 0  # of blanks that follow an error, gzip-compressed
     drop_every: int = 0  # connections closed without an answer
     drop_first: int = 0
     hang_first: int = 0  # never answered, until the server ends

@@ -14,6 +14,7 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -198,7 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"<html>busy</html>" if number <= faults.garbage_first else answer)
         except RefusalError as refusal:
             status = refusal.status
-            self._send(refusal.status, refusal.body, refusal.headers)
+            if faults.error_megabytes:
+                body = _with_blanks(json.dumps(refusal.body).encode(), faults.error_megabytes)
+                self._send(status, body, {**refusal.headers, "content-encoding": "gzip"})
+            else:
+                self._send(status, refusal.body, refusal.headers)
         except Dropped:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -230,6 +235,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _with_blanks(body: bytes, megabytes: int) -> bytes:
+    """Gzip of `body` and so many megabytes of blanks, which never are in memory."""
+    packed = zlib.compressobj(level=1, wbits=31)
+    blocks = [packed.compress(body), *(packed.compress(b" " * (1 << 20)) for _ in range(megabytes))]
+    return b"".join([*blocks, packed.flush()])
 
 
 def main() -> None:

@@ -107,4 +107,5 @@ def _normalised(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
 def _tokens(data: dict[str, Any]) -> int | None:
     usage = data.get("usage")
     total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 1 << 31 else None
+    # Some servers send 0 where they do not count: nothing would be charged, and no quota ever spent.
+    return total if isinstance(total, int) and not isinstance(total, bool) and 0 < total < 1 << 31 else None

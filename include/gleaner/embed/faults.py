@@ -7,6 +7,7 @@ codes are, when they look like codes.
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -49,6 +50,18 @@ class Fault:
     verdict: Verdict
     reason: str  # safe to log and to store: no key, no text, no body
     retry_after: float | None = None  # seconds that the endpoint asked for
+
+
+def of_answer(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Fault:
+    """The fault behind an answer that is an error; `body` may be anything, and cut off."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    error = told.get("error", told) if isinstance(told, dict) else None
+    parts = error if isinstance(error, dict) else {}
+    message = body[:_MOST_MESSAGE].decode("utf-8", "replace")
+    return of_status(status, headers, parts.get("code"), parts.get("type"), parts.get("param"), now, message)
 
 
 def of_status(

@@ -13,20 +13,41 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import openai
 
 from include.gleaner.config import EmbedPolicy
-from include.gleaner.embed.faults import Fault, Verdict, of_status
+from include.gleaner.embed.faults import Fault, Verdict, of_answer
 from include.gleaner.errors import EmbeddingRefusedError, EmbeddingUnavailableError
 
 log = logging.getLogger(__name__)
 
 _BYTES_PER_NUMBER: Final = 32  # the longest that a number takes in JSON, with room to spare
 _ENVELOPE_BYTES: Final = 1 << 20
+_MOST_OF_AN_ERROR: Final = 1 << 16  # bytes, decoded; no reason is longer
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 5.0
+
+
+class _ErrorAnswer(Exception):
+    """The endpoint answered with an error."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(fault.reason)
+
+
+async def _raise_for_error(response: Any) -> None:
+    """Called when the head of an answer is there. The client would read the body of an error whatever its length."""
+    if response.is_success:
+        return
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > _MOST_OF_AN_ERROR:
+            break
+    raise _ErrorAnswer(of_answer(response.status_code, response.headers, bytes(body), time.time()))
 
 
 class Transport:
@@ -90,7 +111,9 @@ class Transport:
             max_retries=0,  # its own waits end at two minutes and know nothing of the other requests
             timeout=self._policy.timeout_seconds,
             # Texts and key go to the address that was configured, and nowhere else.
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, event_hooks={"response": [_raise_for_error]}
+            ),
         )
         self._client = client
         self._started.set()
@@ -117,11 +140,8 @@ class Transport:
                 return await self._body(texts)
         except (TimeoutError, openai.APITimeoutError):
             return Fault(verdict=Verdict.AGAIN, reason=f"no answer within {self._policy.timeout_seconds:g} s")
-        except openai.APIStatusError as error:
-            return of_status(
-                error.status_code, error.response.headers, error.code, error.type, error.param, time.time(),
-                error.message,
-            )  # fmt: skip
+        except _ErrorAnswer as answer:
+            return answer.fault
         except openai.APIConnectionError as error:
             return Fault(verdict=Verdict.AGAIN, reason=f"no connection ({type(error.__cause__ or error).__name__})")
         except Exception as error:  # noqa: BLE001 - mostly a connection that broke within the body

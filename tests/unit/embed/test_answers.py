@@ -90,7 +90,9 @@ def test_another_length_is_told() -> None:
     assert caught.value.dimensions == 3
 
 
-@pytest.mark.parametrize("usage", [None, 7, {}, {"total_tokens": "7"}, {"total_tokens": -1}, {"total_tokens": True}])
+@pytest.mark.parametrize(
+    "usage", [None, 7, {}, {"total_tokens": "7"}, {"total_tokens": -1}, {"total_tokens": 0}, {"total_tokens": True}]
+)
 def test_usage_that_says_nothing(usage: object) -> None:
     assert read_answer(body(item(0), usage=usage), 1, 2).tokens is None
 
