@@ -6,6 +6,8 @@ import codecs
 import re
 from typing import Final
 
+from include.gleaner.text import CODECS
+
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _HEADER: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -17,7 +19,9 @@ _AS_BROWSERS: Final = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
     "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
     "tis-620": "cp874",
+    "big5": "big5hkscs",
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "shift_jis": "cp932",
@@ -62,7 +66,7 @@ def _is_believable(body: bytes, codec: str) -> bool:
 
 def _codec(label: str) -> str | None:
     try:
-        found = codecs.lookup(label)
+        found = codecs.lookup(CODECS.get(label.lower(), label))
     except (LookupError, ValueError):
         return None
     if not getattr(found, "_is_text_encoding", True):  # Python knows "hex" and "rot13" as well

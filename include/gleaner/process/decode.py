@@ -11,7 +11,7 @@ import cchardet
 
 from include.gleaner.errors import UnreadablePageError
 from include.gleaner.models import NotContent
-from include.gleaner.text import strip_binary
+from include.gleaner.text import CODECS, strip_binary
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -57,6 +57,8 @@ _ALIASES: Final = {
     "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
     "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "big5": "big5hkscs",
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "shift_jis": "cp932",
@@ -186,7 +188,7 @@ def _declared(body: bytes, content_type: str) -> list[str]:
 
 def _codec(label: str) -> str | None:
     try:
-        found = codecs.lookup(label)
+        found = codecs.lookup(CODECS.get(label.lower(), label))
     except (LookupError, ValueError):
         return None
     # Python also knows codecs that are no encodings of pages: "hex", "rot13", "idna", ...

@@ -15,7 +15,7 @@ from typing import Any, Final
 from include.gleaner.process import markers
 from include.gleaner.process.inline import INLINE, SKIPPED, Gatherer, clean, inline_text
 from include.gleaner.process.leaves import Container, Leaf, LeafKind, Outline
-from include.gleaner.process.preformatted import code_language, code_text
+from include.gleaner.process.preformatted import are_line_numbers, code_language, code_text
 from include.gleaner.process.tables import is_data_table, table_rows
 from include.gleaner.process.traits import traits_of
 from include.gleaner.process.tree import Node
@@ -260,7 +260,7 @@ class _Walk:
 
     def _code(self, tag: Node, flags: int) -> None:
         text = code_text(tag)
-        if not text:
+        if not text or (are_line_numbers(text) and any(around.name == "td" for _, _, around in self._stack[:-4:-1])):
             return
         before = self._in_container(tag, flags)
         around = [element for _, _, element in self._stack[:-3:-1] if element.name not in _ROOTS]

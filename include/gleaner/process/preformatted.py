@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from include.gleaner.process import markers
@@ -11,12 +12,13 @@ from include.gleaner.process.tree import Node
 from include.gleaner.text import verbatim
 
 _SKIPPED: Final = frozenset(("script", "style", "button", "template", "svg", "input", "select"))
+_NUMBERS: Final = frozenset(("ln", "lnt", "line-number", "linenumber", "hljs-ln-numbers"))  # classes inside <pre>
 _LINES: Final = frozenset(("div", "p", "li", "tr"))
 _LANGUAGE: Final = re.compile(
     r"(?:^|\s)(?:language|lang|highlight|highlight-source|brush:|code|syntax)[-_ ]?([A-Za-z0-9+#]{1,20})\b"
 )
 _NO_LANGUAGE: Final = frozenset(
-    ("default", "none", "text", "plain", "plaintext", "nohighlight", "notranslate", "block", "txt")
+    ("default", "none", "highlighter", "text", "plain", "plaintext", "nohighlight", "notranslate", "block", "txt")
 )
 
 
@@ -34,7 +36,7 @@ def code_text(pre: Node) -> str:
                     parts.append("\n")
                     continue
                 value = node.attrs.get("class")
-                if value and markers.of_names(str(value)) & markers.C_DECOR:
+                if value and (value in _NUMBERS or markers.of_names(str(value)) & markers.C_DECOR):
                     continue
                 if markers.is_hidden(node):
                     continue
@@ -50,6 +52,15 @@ def code_text(pre: Node) -> str:
     while lines and not lines[-1].strip():
         del lines[-1]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def are_line_numbers(text: str) -> bool:
+    """Whether these may be the numbers of the lines of code beside them: one a line, each one more than the last."""
+    if not text[:1].isdigit():
+        return False
+    lines = [line.strip() for line in text.split("\n")]
+    numbers = [int(line) if line.isascii() and line.isdigit() and len(line) < 7 else -2 for line in lines]
+    return all(after == before + 1 for before, after in pairwise(numbers))
 
 
 def code_language(pre: Node, around: Sequence[Node] = ()) -> str | None:

@@ -24,6 +24,10 @@ JAPANESE = "<p>日本語の文章です。庭と水についての本です。�
         (RUSSIAN, "koi8-r", "text/html; charset=KOI8-R"),
         (JAPANESE, "euc_jp", "text/html; charset=euc-jp"),
         (JAPANESE, "iso2022_jp", "text/html; charset=iso-2022-jp"),
+        ("<p>สวัสดีครับ ปั๊มน้ำนี้ใช้ในสวน</p>", "cp874", "text/html; charset=windows-874"),
+        ("<p>המשאבה עובדת בגינה</p>", "iso8859-8", "text/html; charset=iso-8859-8-i"),
+        ("<p>ポンプ①</p>", "cp932", "text/html; charset=x-sjis"),
+        ("<p>香港嘅水泵</p>", "big5hkscs", "text/html; charset=Big5"),
         ("<p>汉字和汉语拼音，图书馆的书很多。</p>", "gb18030", "text/html; charset=gb2312"),
     ],
 )

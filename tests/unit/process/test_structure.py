@@ -99,6 +99,25 @@ def test_code_of_highlighters() -> None:
     assert blocks_of(document(html))[1].text == "if a:\n    b()"
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<table><tr><td><pre><span>1</span><br><span>2</span><br></pre><td><pre>if a:<br>    b()</pre></table>",
+        "<table><tr><td><pre><code><span class=lnt>1\n</span><span class=lnt>2\n</span></code></pre>"
+        "<td><pre><code>if a:\n    b()</code></pre></table>",
+        "<table><tr><td><div><pre>9\n10</pre></div><td><div><pre>if a:\n    b()</pre></div></table>",
+        "<pre><span><span class=ln>1</span>if a:\n</span><span><span class=ln>2</span>    b()\n</span></pre>",
+    ],
+)
+def test_numbers_of_lines_are_no_code(html: str) -> None:
+    assert [block.text for block in blocks_of(document(f"<p>Look:</p>{html}"))] == ["Look:", "if a:\n    b()"]
+
+
+def test_numbers_that_a_program_prints_are() -> None:
+    html = "<p>It prints:</p><pre>1\n2\n3</pre><table><tr><td><pre>3\n1</pre><td><pre>a</pre></table>"
+    assert [block.text for block in blocks_of(document(html))] == ["It prints:", "1\n2\n3", "3\n1", "a"]
+
+
 def test_quotes_and_line_breaks() -> None:
     html = "<p>Street 1<br>1234 Town</p><blockquote><p>First.</p><p>Second.</p></blockquote><p>a<br><br>b</p>"
     assert [(block.kind, block.text) for block in blocks_of(document(html))] == [
