@@ -27,6 +27,7 @@ PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "text/plain
 XML_TYPES: Final = frozenset({"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"})
 SUCCESS: Final = frozenset({200, 203})
 EMPTY: Final = frozenset({204, 205})
+_NO_TYPE: Final = frozenset({"*/*", "unknown/unknown", "application/unknown"})
 STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)  # kept alive, closed meanwhile
 LONGEST_HEADER: Final = 1_000  # characters that are kept of one
 LONGEST_DRAIN: Final = 64 * 1024  # bytes of an answer that nobody reads, so that its connection can be used again
@@ -49,8 +50,9 @@ class Answer:
 
     @property
     def media_type(self) -> str:
-        """The Content-Type without its parameters, in lower case."""
-        return self.content_type.partition(";")[0].strip().lower()
+        """The Content-Type without its parameters, in lower case; "" when it says nothing, as for browsers."""
+        media = self.content_type.partition(";")[0].strip().lower()
+        return media if "/" in media and media not in _NO_TYPE else ""
 
 
 class Client:
@@ -142,7 +144,7 @@ class Client:
 def _head_of(status: int, headers: Mapping[str, str]) -> Answer:
     return Answer(
         status=status,
-        content_type=_printable(headers.get("Content-Type")) or "",
+        content_type=_last_type(_printable(headers.get("Content-Type")) or ""),
         location=_as_sent(headers.get("Location")),
         etag=_printable(headers.get("ETag")),
         last_modified=_printable(headers.get("Last-Modified")),
@@ -207,6 +209,12 @@ def _printable(value: str | None) -> str | None:
     if value is None:
         return None
     return "".join(letter for letter in value if letter.isprintable())[:LONGEST_HEADER] or None
+
+
+def _last_type(value: str) -> str:
+    """Of several types the last one counts, as for browsers: a server and what stands before it may each send one."""
+    types = [part.strip() for part in value.split(",") if "/" in part]
+    return types[-1] if len(types) > 1 else value
 
 
 def _retry_after(value: str | None) -> float | None:

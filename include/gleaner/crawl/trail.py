@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -72,7 +72,7 @@ class Trail:
             yield Found(url=visit.alias_of, depth=page.depth, hops=hops)
         links = visit.links
         if visit.kind == "unchanged":
-            links = stored_links
+            links = visit.links or stored_links  # an answer without a body has none
             if page.canonical:
                 yield Found(url=page.canonical, depth=page.depth)
         if visit.truncated or (visit.kind == "unchanged" and len(links) >= self._policy.max_links_per_page):
@@ -80,7 +80,7 @@ class Trail:
         self.too_long += visit.too_long
         depth = page.depth + 1
         if depth > self._policy.max_depth:
-            self._look_further(page.url, links)
+            self._look_further({page.url, visit.alias_of, page.canonical}, links)
             return
         for url in links:
             if self._known.get(url, depth + 1) <= depth:
@@ -93,11 +93,11 @@ class Trail:
                 deepest = max(depth, self._policy.max_depth)
                 yield Found(url=url, depth=min(counts_as, deepest), priority=_priority(url))
 
-    def _look_further(self, page_url: str, links: Sequence[str]) -> None:
+    def _look_further(self, known: Collection[str | None], links: Sequence[str]) -> None:
         """A link that leads too deep matters only when its page was not found on a shorter way."""
         if self._is_deep_enough:
             return
-        inside = [url for url in links if url != page_url and self.scope.allows(url)]
+        inside = [url for url in links if url not in known and self.scope.allows(url)]
         if inside and self._frontier.any_unknown(inside):
             self._is_deep_enough = True
             self._note("max_depth")

@@ -87,7 +87,10 @@ def judge(page: Due, answer: Answer, *, agent: str, policy: CrawlPolicy) -> Visi
         answer.body, url=page.url, content_type=answer.content_type, robots_tag=answer.robots_tag, agent=agent,
         max_links=policy.max_links_per_page,
     )  # fmt: skip
-    visit = replace(visit, links=head.links + head.feeds, truncated=head.truncated, too_long=head.too_long)
+    # Its canonical address is a way to a page like any other, kept with the content: the page may come to speak for
+    # itself, and be unchanged in the next crawl.
+    links = dict.fromkeys((*head.links, *head.feeds, *([head.canonical] if head.canonical else [])))
+    visit = replace(visit, links=tuple(links), truncated=head.truncated, too_long=head.too_long)
     return _content(visit, head, answer.body)
 
 

@@ -135,7 +135,8 @@ def _is_json(body: bytes) -> bool:
 
 
 def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+    media = content_type.partition(";")[0].strip().lower()
+    return "" if "/" not in media or media in ("*/*", "unknown/unknown", "application/unknown") else media
 
 
 def _decode(body: bytes, content_type: str) -> str:

@@ -91,6 +91,25 @@ def test_content_encodings_are_undone(encoding: str, body: bytes) -> None:
         assert client.fetch(site.url).body == (b"hello" if body else b"")
 
 
+@pytest.mark.parametrize(
+    ("headers", "media_type", "is_read"),
+    [
+        (b"Content-Type: TEXT/HTML ;charset=x\r\n", "text/html", True),
+        (b"Content-Type: text/html\r\nContent-Type: text/html; charset=utf-8\r\n", "text/html", True),
+        (b"Content-Type: application/json, text/html\r\n", "text/html", True),
+        (b"Content-Type: text/html, application/json\r\n", "application/json", False),
+        (b"Content-Type: html\r\n", "", True),
+        (b"Content-Type: */*\r\n", "", True),
+        (b"", "", True),
+    ],
+)
+def test_what_type_a_server_means(headers: bytes, media_type: str, is_read: bool) -> None:
+    answer = Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + headers + b"\r\nhello")
+    with TestWebsite({"/": answer}) as site, client_for(site) as client:
+        told = client.fetch(site.url)
+    assert (told.media_type, told.body) == (media_type, b"hello" if is_read else b"")
+
+
 def test_a_page_that_drips_ends_at_the_deadline() -> None:
     with (
         TestWebsite({"/": Reply(body=b"x" * 1_000, drip=0.05)}) as site,

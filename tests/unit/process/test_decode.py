@@ -121,6 +121,11 @@ def test_html_with_the_type_of_something_else_is_read() -> None:
     assert decode(b"\xef\xbb\xbf<!doctype html><p>Hello", "application/json") == "<!doctype html><p>Hello"
 
 
+@pytest.mark.parametrize("content_type", ["html", "*/*", "unknown/unknown; charset=utf-8"])
+def test_a_type_that_says_nothing_does_not_refuse_a_page(content_type: str) -> None:
+    assert decode(f"<!-- made by hand -->{PERSIAN}".encode(), content_type) == f"<!-- made by hand -->{PERSIAN}"
+
+
 def test_bytes_that_are_no_text() -> None:
     with pytest.raises(UnreadablePageError, match="1,024 bytes"):
         decode(bytes(range(256)) * 4, "text/html")
