@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from include.gleaner.errors import RequestError
-from include.gleaner.local.airflow import DATABASE, VIEWER
-from include.gleaner.pools import CRAWL, LOAD, PROCESS
+from include.gleaner.local.airflow import VIEWER
+from include.gleaner.pools import CRAWL
 from tests.acceptance.conftest import DAG, Gleaner, Run
 from tests.acceptance.test_ingest import KNOWLEDGE
-from tests.support.static_site import StaticSite
+from tests.acceptance.waiting import TENANT, conf, wait, wait_for
 
 REBUILD = "rebuild_knowledge"
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 7
 EMPTY = 3  # the day, from 0, on which nothing was fetched
-TENANT = "orchestra"
-
-
-def wait(gleaner: Gleaner, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        gleaner.stack.airflow.check()
-        assert time.monotonic() < deadline, what
-        time.sleep(0.5)
-
-
-def wait_for(gleaner: Gleaner, dag_id: str, run_id: str) -> str:
-    state = "queued"
-
-    def over() -> bool:
-        nonlocal state
-        state = gleaner.api.dag_run(dag_id, run_id)["state"]
-        return state in ("success", "failed")
-
-    wait(gleaner, over, f"{run_id} is {state}")
-    return state
-
-
-def conf(gleaner: Gleaner, tenant: str = TENANT, **more: Any) -> dict[str, Any]:
-    return {"tenant": tenant, "url": gleaner.stack.website_url, "delay_seconds": 0, **more}
 
 
 @pytest.fixture(scope="module")
@@ -208,40 +180,6 @@ def test_who_waits_for_a_tenant_is_told_of_its_runs_but_not_of_dry_ones(gleaner:
     assert len(gleaner.api.asset_events("tenant_knowledge/announced")) == 1
 
 
-def test_two_first_runs_of_a_tenant_that_end_together_are_both_green(
-    gleaner: Gleaner, handbook: StaticSite, connection: None
-) -> None:
-    """Airflow makes an asset that it does not know when a task that announces it ends; only one of two can."""
-    sites = (gleaner.stack.website_url, handbook.url)
-    runs = [gleaner.api.trigger(DAG, {**conf(gleaner, "twice", max_pages=2), "url": site}) for site in sites]
-
-    def ended() -> int:
-        tasks = [task for run in runs for task in gleaner.api.task_instances(DAG, run)]
-        return sum(task["task_id"] == "reconcile" and task["state"] in ("success", "failed") for task in tasks)
-
-    with psycopg.connect(gleaner.stack.postgres.dsn(DATABASE)) as airflow:
-        wait(
-            gleaner,
-            lambda: all(gleaner.api.dag_run(DAG, run)["state"] == "running" for run in runs),
-            "the runs have not started",
-        )
-        # Whoever wants to make an asset waits, as when both ask at the same moment.
-        airflow.execute("LOCK TABLE asset, asset_alias_asset IN SHARE MODE")
-        waiting = (
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'"
-            " AND relation = ANY('{asset,asset_alias_asset}'::regclass[])"
-        )
-        wait(
-            gleaner,
-            lambda: ended() == 2 or (airflow.execute(waiting).fetchone() or (0,))[0] >= 2,
-            "the runs have not ended",
-        )
-        airflow.rollback()
-    assert [wait_for(gleaner, DAG, run) for run in runs] == ["success", "success"]
-    events = gleaner.api.asset_events("tenant_knowledge/twice")
-    assert {event["extra"]["source"] for event in events} == set(sites)
-
-
 def test_a_pool_that_is_missing_is_made_again(gleaner: Gleaner) -> None:
     gleaner.api.delete_pool(CRAWL.name)
     run = gleaner.ingest(conf(gleaner, "pooled", max_pages=3))
@@ -274,52 +212,3 @@ def test_a_viewer_may_look_and_change_nothing(gleaner: Gleaner, ingested: Run) -
     ):
         with pytest.raises(RequestError, match="403"):
             forbidden()
-
-
-def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: StaticSite, connection: None) -> None:
-    """Three tenants at once: the short ones are loaded while the long one still is, and no pool is overfull.
-
-    The long one is started as by Airflow's form: with a logical date, which is what equal weights are ordered by.
-    """
-    long = gleaner.api.trigger(
-        DAG, {"tenant": "long", "url": handbook.url, "delay_seconds": 0, "max_pages": 400, "batch_size": 8},
-        logical_date=datetime.now(UTC).isoformat(),
-    )  # fmt: skip
-    wait(
-        gleaner,
-        lambda: any(
-            task["task_id"] == "process" and task["state"] == "running"
-            for task in gleaner.api.task_instances(DAG, long)
-        ),
-        "the long site is not processed",
-    )
-    short = [gleaner.api.trigger(DAG, conf(gleaner, name, max_pages=10)) for name in ("short-1", "short-2")]
-    for run_id in (*short, long):
-        assert wait_for(gleaner, DAG, run_id) == "success"
-    ends = {run_id: datetime.fromisoformat(gleaner.api.dag_run(DAG, run_id)["end_date"]) for run_id in (*short, long)}
-    assert max(ends[run_id] for run_id in short) < ends[long]
-    tasks = [task for run_id in (*short, long) for task in gleaner.api.task_instances(DAG, run_id)]
-    for pool in (CRAWL, PROCESS, LOAD):
-        events = sorted(
-            (datetime.fromisoformat(moment), change)
-            for task in tasks
-            if task["pool"] == pool.name and task["start_date"] and task["end_date"]
-            for moment, change in ((task["start_date"], 1), (task["end_date"], -1))
-        )
-        running = peak = 0
-        for _, change in events:
-            running += change
-            peak = max(peak, running)
-        assert peak <= pool.slots, pool.name
-    # What a short one waits for when its own turn has come: each slot is freed once at most by the long one.
-    others = gleaner.api.task_instances(DAG, long)
-    weights = {task["map_index"]: task["priority_weight"] for task in others if task["task_id"] == "load"}
-    assert len(weights) > 2 * LOAD.slots
-    assert all(weights[number] == weights[0] - number for number in weights)
-    for run_id in short:
-        own = gleaner.api.task_instances(DAG, run_id)
-        for stage, before in (("process", "plan"), ("load", "survey")):
-            ready = max(datetime.fromisoformat(task["end_date"]) for task in own if task["task_id"] == before)
-            began = min(datetime.fromisoformat(task["start_date"]) for task in own if task["task_id"] == stage)
-            starts = [datetime.fromisoformat(task["start_date"]) for task in others if task["task_id"] == stage]
-            assert sum(ready < start < began for start in starts) <= 2 * LOAD.slots, stage

@@ -12,7 +12,7 @@ from include.gleaner.ops.migrate import schema_status
 from include.gleaner.ops.migrations import migrations
 from include.gleaner.ops.rollback import rollback
 from tests.acceptance.conftest import DAG, Gleaner
-from tests.acceptance.test_orchestration import conf, wait_for
+from tests.acceptance.waiting import conf, wait_for
 
 MIGRATE = "migrate_knowledge"
 NEWEST = migrations()[-1]
