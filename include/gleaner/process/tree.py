@@ -101,7 +101,7 @@ def parse(text: str) -> Page:
     except etree.LxmlError as error:
         if not builder.root.contents:
             raise UnreadablePageError("the parser rejects the page's markup; check what the server sends") from error
-    return builder.root
+    return builder.release()
 
 
 class _Builder:
@@ -140,6 +140,11 @@ class _Builder:
         if self._texts:
             self._flush()
         return self.root
+
+    def release(self) -> Page:
+        """The page, and nothing of it stays here: lxml's parser is in a circle with its target, the tree need not be."""
+        root, self.root, self._open = self.root, Page(), []
+        return root
 
     def _flush(self) -> None:
         texts = self._texts
