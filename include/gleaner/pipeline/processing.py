@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
@@ -28,6 +28,7 @@ from include.gleaner.sql import queries
 log = logging.getLogger(__name__)
 
 PAGES_PER_TRANSACTION = 10  # what a killed task does again at most, and what is in memory at once
+WORDS_PER_STATEMENT = 100_000
 
 
 def process_batch(
@@ -75,9 +76,32 @@ def process_batch(
 
 def _process_and_store(conn: psycopg.Connection, tally: BatchTally, pages: list[Snapshot]) -> None:
     results = [(page, _process(page)) for page in pages]
+    key = {"tenant_id": tally.tenant_id}
     with conn.transaction():
+        conn.execute(queries("plan")["lock_pages"], {**key, "page_ids": [page.page_id for page in pages]})
+        for portion in _portions([(page, result) for page, result in results if isinstance(result, _Read)]):
+            _store_documents(conn, tally, portion)
         for page, result in results:
-            _store(conn, tally, page, result)
+            if isinstance(result, NotContent):
+                _skip(conn, tally, page, result)
+            elif isinstance(result, Exception):
+                _fail(conn, tally, page, result)
+        read = [page.page_id for page, result in results if not isinstance(result, Exception)]
+        conn.execute(queries("load")["resolve_dead_letters"], {**key, "stages": ["process"], "page_ids": read})
+
+
+def _portions(read: list[tuple[Snapshot, _Read]]) -> Iterator[list[tuple[Snapshot, _Read]]]:
+    """Few statements for usual pages, one each for huge ones: a statement holds all its documents once more."""
+    portion: list[tuple[Snapshot, _Read]] = []
+    words = 0
+    for page, result in read:
+        words += result.document.word_count
+        if portion and words > WORDS_PER_STATEMENT:
+            yield portion
+            portion, words = [], result.document.word_count
+        portion.append((page, result))
+    if portion:
+        yield portion
 
 
 def _read(
@@ -119,39 +143,50 @@ def _process(page: Snapshot) -> _Read | NotContent | Exception:
         return error
 
 
-def _store(conn: psycopg.Connection, tally: BatchTally, page: Snapshot, result: _Read | NotContent | Exception) -> None:
-    key: dict[str, Any] = {"tenant_id": tally.tenant_id, "page_id": page.page_id, "generation": page.generation}
-    plan, load = queries("plan"), queries("load")
-    if isinstance(result, _Read):
-        document = result.document
-        conn.execute(
-            plan["store_document"],
-            {
-                **key,
-                "title": document.title,
-                "language": document.language,
-                "word_count": document.word_count,
-                "content_hash": document.content_hash,
-                "document": Jsonb(document_to_json(document)),
-                "block_hashes": result.block_hashes,
-                "bands": result.bands,
-            },
-        )
-        conn.execute(plan["mark_completed"], key)
-    elif isinstance(result, NotContent):
-        tally.skipped += 1
-        log.info("%s: no content, %s", page.url, result.reason)
-        conn.execute(plan["mark_skipped"], {**key, "reason": result.reason, "job_id": tally.job_id})
-    else:
-        tally.failed += 1
-        reason = type(result).__name__
-        log.warning("%s: could not be processed, %s", page.url, reason)
-        conn.execute(plan["mark_failed"], {**key, "reason": reason})
-        # Only Gleaner's own messages are known to hold no page text.
-        detail = str(result) if isinstance(result, GleanerError) else ""
-        conn.execute(
-            load["write_dead_letter"],
-            {**key, "stage": "process", "item": "", "reason": reason, "detail": detail, "job_id": tally.job_id},
-        )
-        return
-    conn.execute(load["resolve_dead_letters"], {**key, "stages": ["process"], "page_ids": [page.page_id]})
+def _store_documents(conn: psycopg.Connection, tally: BatchTally, read: list[tuple[Snapshot, _Read]]) -> None:
+    plan, documents = queries("plan"), [result.document for _, result in read]
+    key: dict[str, Any] = {
+        "tenant_id": tally.tenant_id,
+        "page_ids": [page.page_id for page, _ in read],
+        "generations": [page.generation for page, _ in read],
+    }
+    conn.execute(
+        plan["store_documents"],
+        {
+            **key,
+            "titles": [document.title for document in documents],
+            "languages": [document.language for document in documents],
+            "word_counts": [document.word_count for document in documents],
+            "content_hashes": [document.content_hash for document in documents],
+            "documents": [Jsonb(document_to_json(document)) for document in documents],
+            "block_hashes": [_literal(result.block_hashes) for _, result in read],
+            "bands": [_literal(result.bands) for _, result in read],
+        },
+    )
+    conn.execute(plan["mark_completed"], key)
+
+
+def _literal(numbers: list[int]) -> str:
+    """An array as Postgres writes it: arrays of different lengths make no array of arrays."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
+def _skip(conn: psycopg.Connection, tally: BatchTally, page: Snapshot, result: NotContent) -> None:
+    tally.skipped += 1
+    log.info("%s: no content, %s", page.url, result.reason)
+    key = {"tenant_id": tally.tenant_id, "page_id": page.page_id, "generation": page.generation}
+    conn.execute(queries("plan")["mark_skipped"], {**key, "reason": result.reason, "job_id": tally.job_id})
+
+
+def _fail(conn: psycopg.Connection, tally: BatchTally, page: Snapshot, error: Exception) -> None:
+    tally.failed += 1
+    reason = type(error).__name__
+    log.warning("%s: could not be processed, %s", page.url, reason)
+    key = {"tenant_id": tally.tenant_id, "page_id": page.page_id, "reason": reason}
+    conn.execute(queries("plan")["mark_failed"], {**key, "generation": page.generation})
+    # Only Gleaner's own messages are known to hold no page text.
+    detail = str(error) if isinstance(error, GleanerError) else ""
+    conn.execute(
+        queries("load")["write_dead_letter"],
+        {**key, "stage": "process", "item": "", "detail": detail, "job_id": tally.job_id},
+    )

@@ -30,6 +30,7 @@ _LONG: Final = 15  # words; of a text that is no label
 _CHAIN: Final = 5  # containers around a leaf that are looked at
 _FAR: Final = 30
 _NOWHERE: Final = 1_000_000
+_BITS: Final = np.arange(len(TRAITS), dtype=np.uint64)
 
 
 def features_of(outline: Outline, head: Head, opinions: Sequence[Sequence[bool]]) -> dict[str, Floats]:
@@ -73,7 +74,9 @@ class _Page:
         self.end = np.array([box.end for box in boxes])
         self.depth = np.array([box.depth for box in boxes])
         self.path = np.array([box.path for box in boxes])
-        self.traits = np.array([box.traits for box in boxes], dtype=np.uint64)
+        traits = np.array([box.traits for box in boxes], dtype=np.uint64)
+        self.has_trait = ((traits[:, None] >> _BITS) & np.uint64(1)).astype(bool)
+        self.trait_counts = self.has_trait.sum(axis=0).tolist()
         self.sentences = np.array([len(_SENTENCE.findall(text)) for text in self.texts_], dtype=np.float64)
         self.sum_words = _sums(self.words)
         self.sum_links = _sums(self.links)
@@ -97,24 +100,28 @@ class _Page:
 
     def places(self) -> dict[str, Any]:
         counts: Counter[str] = Counter(self.texts_)
-        seen: Counter[str] = Counter()
-        nth = []
-        for text in self.texts_:
-            nth.append(min(seen[text], 9))
-            seen[text] += 1
+        repeated: Any = 1
+        nth: Any = 0
+        if len(counts) < self.count:
+            seen: Counter[str] = Counter()
+            nth = []
+            for text in self.texts_:
+                nth.append(min(seen[text], 9))
+                seen[text] += 1
+            repeated = [min(counts[text], 9) for text in self.texts_]
         return {
             "place_words": self.sum_words[:-1] / self.total,
-            "repeated": [min(counts[text], 9) for text in self.texts_],
+            "repeated": repeated,
             "nth": nth,
             "depth": self.depth[self.box],
         }
 
     def overlaps(self, head: Head) -> dict[str, Any]:
-        sets = [frozenset(text.lower().split()) if len(text) < 2_000 else frozenset() for text in self.texts_]
+        texts = [text.lower().split() if len(text) < 2_000 else () for text in self.texts_]
         found: dict[str, Any] = {}
         for name, told in (("title", head.title), ("description", head.description)):
             wanted = frozenset(told.lower().split())
-            common = np.array([len(words & wanted) for words in sets], dtype=np.float64)
+            common = np.array([len(wanted.intersection(words)) for words in texts]) if wanted else np.zeros(())
             found[f"{name}_cover"] = common / max(len(wanted), 1)
         return found
 
@@ -149,8 +156,9 @@ class _Page:
 
     def ancestors(self) -> dict[str, Any]:
         """For each trait how many elements above the leaf the nearest one with it is."""
-        bits = ((self.traits[:, None] >> np.arange(len(TRAITS), dtype=np.uint64)) & np.uint64(1)).astype(bool)
-        nearest = np.where(bits, self.depth[:, None], -1).astype(np.int16)
+        found: dict[str, Any] = {f"in_{name}": _FAR for name in TRAITS}
+        there = np.flatnonzero(self.trait_counts)
+        nearest = np.where(self.has_trait[:, there], self.depth[:, None], -1).astype(np.int16)
         order = np.argsort(self.depth, kind="stable")
         starts = np.searchsorted(self.depth[order], np.arange(self.depth.max() + 2))
         for level in range(1, int(self.depth.max()) + 1):
@@ -158,7 +166,7 @@ class _Page:
             nearest[boxes] = np.maximum(nearest[boxes], nearest[self.parent[boxes]])
         mine = nearest[self.box]
         steps = np.where(mine >= 0, np.minimum(self.depth[self.box][:, None] - mine, 20), _FAR)
-        return {f"in_{name}": steps[:, number] for number, name in enumerate(TRAITS)}
+        return found | {f"in_{TRAITS[number]}": steps[:, at] for at, number in enumerate(there.tolist())}
 
     def chain(self) -> dict[str, Any]:
         """The containers around a leaf, each bigger than the one before."""
@@ -200,9 +208,6 @@ class _Page:
 
     def whole(self, head: Head) -> dict[str, Any]:
         """The same for each leaf."""
-        counts = {
-            name: int(((self.traits >> np.uint64(number)) & np.uint64(1)).sum()) for number, name in enumerate(TRAITS)
-        }
         told = {
             "words": self.total,
             "leaves": self.count,
@@ -212,7 +217,7 @@ class _Page:
             "longest": float((self.words * (self.linked < 0.3)).max()),
             "items": float(self.sum_items[-1] / self.total),
             "is_article": head.is_article,
-            **{name: min(count, 100) for name, count in counts.items()},
+            **{name: min(count, 100) for name, count in zip(TRAITS, self.trait_counts, strict=True)},
         }
         return {f"page_{name}": value for name, value in told.items()}
 

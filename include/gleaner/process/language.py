@@ -15,7 +15,10 @@ _POSSIBLE: Final = 0.1
 _LIKELY: Final = 0.3
 _ARABIC: Final = re.compile(r"[\u0620-\u064a\u066e-\u06d3\u06d5\u06fa-\u06ff]")
 _LETTER: Final = re.compile(r"[^\W\d_]")
-_NO_PROSE: Final = re.compile(r"https?://\S+|\S+@\S+|[\w./-]*[/\\_][\w./\\-]*")
+# Addresses and paths; each is looked for where it may begin, not at each of its letters.
+_NO_PROSE: Final = re.compile(r"https?://\S+|(?<!\S)\S+@\S+|(?<![\w./-])[\w./-]*[/\\_][\w./\\-]*")
+_NO_PROSE_SIGNS: Final = ("/", "\\", "_", "@")
+_NO_LETTERS: Final = bytes(code for code in range(128) if not chr(code).isalpha())
 # Letters of one language among those written in Arabic script, and how much each says.
 _LETTERS: Final = {
     "ckb": re.compile(r"[ڕڵێۆەڤ]"),
@@ -64,8 +67,11 @@ def language_of(text: str, stated: str) -> str:
     prior = primary(stated)
     if prior == "en" and _is_english(text[:_SAMPLE]):
         return prior
-    sample = _NO_PROSE.sub(" ", text[: _SAMPLE * 2])[:_SAMPLE]
-    letters = len(_LETTER.findall(sample))
+    sample = text[: _SAMPLE * 2]
+    if any(sign in sample for sign in _NO_PROSE_SIGNS):
+        sample = _NO_PROSE.sub(" ", sample)
+    sample = sample[:_SAMPLE]
+    letters = _letters_in(sample)
     if letters < 3:
         return prior or _UNKNOWN
     is_arabic = not sample.isascii() and len(_ARABIC.findall(sample)) > 0.5 * letters
@@ -89,8 +95,12 @@ def language_of(text: str, stated: str) -> str:
 
 def _is_english(sample: str) -> bool:
     words = sample.lower().split()
-    found = [word for word in words if word in _ENGLISH_WORDS]
-    return len(found) >= _ENGLISH_SHARE * len(words) and len(set(found)) > 2
+    found = sum(map(_ENGLISH_WORDS.__contains__, words))
+    return found >= _ENGLISH_SHARE * len(words) and len(_ENGLISH_WORDS.intersection(words)) > 2
+
+
+def _letters_in(sample: str) -> int:
+    return len(sample.encode().translate(None, _NO_LETTERS)) if sample.isascii() else len(_LETTER.findall(sample))
 
 
 def primary(stated: str) -> str:

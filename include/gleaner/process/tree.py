@@ -142,7 +142,7 @@ class _Builder:
         return self.root
 
     def release(self) -> Page:
-        """The page, and nothing of it stays here: lxml's parser is in a circle with its target, the tree need not be."""
+        """The page, of which nothing stays here: lxml's parser is in a circle with its target, the tree need not be."""
         root, self.root, self._open = self.root, Page(), []
         return root
 

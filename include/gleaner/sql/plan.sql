@@ -147,13 +147,26 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
 ORDER BY p.page_id
 LIMIT %(limit)s
 
--- store_document --
--- Of a page that was not forgotten meanwhile.
+-- lock_pages --
+-- In the order in which everybody locks them, before any of them is written to.
+SELECT page_id FROM gleaner.website_page
+WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s)
+ORDER BY page_id
+FOR NO KEY UPDATE
+
+-- store_documents --
+-- Of pages that were not forgotten meanwhile. Arrays of the same length; one of arrays has them as literals.
 INSERT INTO gleaner.page_document AS d
     (tenant_id, page_id, generation, title, language, word_count, content_hash, document, block_hashes, bands)
-SELECT %(tenant_id)s, page_id, %(generation)s, %(title)s, %(language)s, %(word_count)s, %(content_hash)s,
-       %(document)s, %(block_hashes)s, %(bands)s
-FROM gleaner.website_page WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s FOR KEY SHARE
+SELECT %(tenant_id)s, page_id, done.generation, done.title, done.language, done.word_count, done.content_hash,
+       done.document, done.block_hashes::bigint[], done.bands::bigint[]
+FROM unnest(
+    %(page_ids)s::uuid[], %(generations)s::bigint[], %(titles)b::text[], %(languages)s::text[], %(word_counts)s::int[],
+    %(content_hashes)b::bytea[], %(documents)b::jsonb[], %(block_hashes)b::text[], %(bands)b::text[]
+) AS done (page_id, generation, title, language, word_count, content_hash, document, block_hashes, bands)
+JOIN gleaner.website_page USING (page_id)
+WHERE tenant_id = %(tenant_id)s
+ORDER BY page_id
 ON CONFLICT (tenant_id, page_id) DO UPDATE
 SET generation = excluded.generation, title = excluded.title, language = excluded.language,
     word_count = excluded.word_count, content_hash = excluded.content_hash, document = excluded.document,
@@ -161,9 +174,10 @@ SET generation = excluded.generation, title = excluded.title, language = exclude
 WHERE d.generation <= excluded.generation
 
 -- mark_completed --
-UPDATE gleaner.website_page SET state = 'completed', reason = NULL, missing_count = 0
-WHERE tenant_id = %(tenant_id)s AND page_id = %(page_id)s AND generation = %(generation)s
-  AND state IN ('fetched', 'failed')
+UPDATE gleaner.website_page p SET state = 'completed', reason = NULL, missing_count = 0
+FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[]) AS done (page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation = done.generation
+  AND p.state IN ('fetched', 'failed')
 
 -- mark_chunked --
 -- Only pages whose newest content is what was loaded.
