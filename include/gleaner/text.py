@@ -8,7 +8,6 @@ same word must compare equal however it was typed; a query has to be folded in t
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from typing import Final
 
@@ -52,17 +51,8 @@ _MARKS: Final = re.compile(
     "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06ed]"
 )
 _PERSIAN: Final = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "ة": "ه", "ە": "ه"})
-_FOLDS: Final = {
-    **{
-        code: str(unicodedata.decimal(chr(code)))
-        for code in range(128, sys.maxunicode + 1)
-        if unicodedata.category(chr(code)) == "Nd"
-    },
-    ord("ı"): "i",
-    # A space, not nothing: «کتاب‌ها» is then found by «کتاب» and by «کتاب ها», which people type far more than «کتابها».
-    ord(ZWNJ): " ",
-    ord("\u200d"): "",
-}
+# A space, not nothing: «کتاب‌ها» is then found by «کتاب» and by «کتاب ها», which people type far more than «کتابها».
+_FOLDS: Final = {"ı": "i", ZWNJ: " ", "\u200d": ""}
 _FOLDED: Final = re.compile(f"[\\dı{ZWNJ}\u200d](?<![0-9])")  # translate() would look up every letter
 
 
@@ -98,10 +88,15 @@ def fold(text: str, language: str) -> str:
     if _is_plain(text):
         return text.casefold()
     text = _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold()))
-    text = _FOLDED.sub(lambda found: _FOLDS[ord(found[0])], text)
+    text = _FOLDED.sub(_folded, text)
     if language == "fa":
         text = text.translate(_PERSIAN)
     return unicodedata.normalize("NFC", text)
+
+
+def _folded(found: re.Match[str]) -> str:
+    letter = found[0]
+    return _FOLDS[letter] if letter in _FOLDS else str(unicodedata.decimal(letter))
 
 
 def count_words(text: str) -> int:

@@ -18,6 +18,7 @@ INSTANT_REFRESH_SECONDS: Final = 5  # a page that sends its reader elsewhere wit
 MAX_FEEDS: Final = 10
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
 _PIECE: Final = 64 * 1024
+_TELLING: Final = frozenset(("a", "area", "iframe", "frame", "link", "meta", "base", "body"))
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
 _INERT: Final = frozenset(("noscript", "template"))
 _LIMITED: Final = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
@@ -83,9 +84,11 @@ class _Reader:
         self._addresses: dict[str, str | None] = {}  # by what is written, from the last <base> on
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """Called by the parser."""
+        """Called by the parser, for each element."""
+        if tag not in _TELLING:
+            return
         if tag in ("a", "area"):
-            if "nofollow" not in attributes.get("rel", "").lower().split():
+            if "rel" not in attributes or "nofollow" not in attributes["rel"].lower().split():
                 self._add(attributes.get("href"))
         elif tag in ("iframe", "frame"):
             self._add(attributes.get("src"))
@@ -135,8 +138,12 @@ class _Reader:
             if match and int(match[1][:6]) <= INSTANT_REFRESH_SECONDS:
                 self.refresh = self._address(match[2])
 
-    def _address(self, href: str | None) -> str | None:
-        href = (href or "").strip()
+    def _address(self, written: str | None) -> str | None:
+        if written is None:
+            return None
+        if written in self._addresses:
+            return self._addresses[written]
+        href = written.strip()
         if not href or href[:11].lower().startswith(_NO_ADDRESS):
             return None
         href = href.partition("#")[0]  # pages link one another many times, to each of their headings
@@ -144,10 +151,10 @@ class _Reader:
             self.too_long += 1
             return None
         if href not in self._addresses:
-            written = href
+            encoded = href
             if self.encoding != "utf-8" and not href.isascii():
-                written = _with_encoded_query(href, self.encoding)
-            self._addresses[href] = canonicalize(written, base=self._base)
+                encoded = _with_encoded_query(href, self.encoding)
+            self._addresses[href] = canonicalize(encoded, base=self._base)
         return self._addresses[href]
 
 

@@ -6,13 +6,13 @@ vector for each input is no answer.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pybase64
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -72,7 +72,7 @@ def read_answer(body: bytes, inputs: int, dimensions: int) -> Answer:
 def _vector(value: object) -> Floats:
     if isinstance(value, str):
         try:
-            raw = base64.b64decode(value, validate=True)
+            raw = pybase64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             raise UnusableAnswerError("a vector that is no base64") from None
         if not raw or len(raw) % 4:

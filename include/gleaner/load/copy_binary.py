@@ -16,6 +16,7 @@ import numpy as np
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
 TRAILER: Final = struct.pack("!h", -1)
+_CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 Field = bytes | None
 
@@ -33,7 +34,7 @@ def uuid_(value: uuid.UUID) -> Field:
 
 
 def jsonb(value: Mapping[str, Any]) -> Field:
-    return b"\x01" + json.dumps(value, ensure_ascii=False, sort_keys=True).encode()
+    return b"\x01" + _CANONICAL(value).encode()
 
 
 def vector(value: bytes | None) -> Field:

@@ -9,11 +9,14 @@ import uuid
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 from include.gleaner.errors import InvalidChunkError
 from include.gleaner.load import copy_binary
 from include.gleaner.load.validate import check_chunk, check_vector
 from include.gleaner.models import Chunk, PageChunks
+
+_CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,7 @@ def _content_hash(chunk: Chunk, model: str, has_vector: bool, has_gist: bool) ->
         chunk.embedded_tldr,
         has_gist,
     ]
-    return hashlib.sha256(json.dumps(columns, ensure_ascii=False, sort_keys=True).encode()).digest()
+    return hashlib.sha256(_CANONICAL(columns).encode()).digest()
 
 
 def _row(page_id: uuid.UUID, chunk: Chunk, model: str, vector: bytes | None, gist: bytes | None) -> Row:

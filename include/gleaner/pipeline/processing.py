@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
 import psycopg
+from isal import isal_zlib
 from psycopg.types.json import Jsonb
 
 from include.gleaner.errors import GleanerError
@@ -135,7 +135,7 @@ class _Read:
 
 def _process(page: Snapshot) -> _Read | NotContent | Exception:
     try:
-        result = read_document(replace(page, body=zlib.decompress(page.body)))
+        result = read_document(replace(page, body=isal_zlib.decompress(page.body)))
         if isinstance(result, NotContent):
             return result
         return _Read(document=result, block_hashes=block_hashes(result), bands=bands_of(result))

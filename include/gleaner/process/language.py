@@ -37,6 +37,9 @@ _PERSIAN_WORDS: Final = frozenset(
 # Of English, and of no other language together: where the page says that it is English, they do for the model.
 _ENGLISH_WORDS: Final = frozenset(["the", "and", "that", "with", "this", "are", "for", "you", "which", "from", "to"])
 _ENGLISH_SHARE: Final = 0.08
+# Where the page says nothing: running text of English has twice that share of them, and many different ones.
+_PLAIN_ENGLISH_SHARE: Final = 0.15
+_PLAIN_ENGLISH_WORDS: Final = 6
 # Of Kurmanji, in Latin letters.
 _KURDISH_WORDS: Final = frozenset(["û", "di", "ku", "ji", "bi", "yên", "xwe", "ên", "wî", "wê", "kes", "dike", "mafê"])
 _TURKISH_ONLY: Final = re.compile("[ığİöü]")
@@ -65,8 +68,8 @@ def language_of(text: str, stated: str) -> str:
     decide alone.
     """
     prior = primary(stated)
-    if prior == "en" and _is_english(text[:_SAMPLE]):
-        return prior
+    if prior in ("en", "") and _is_english(text[:_SAMPLE], is_stated=bool(prior)):
+        return "en"
     sample = text[: _SAMPLE * 2]
     if any(sign in sample for sign in _NO_PROSE_SIGNS):
         sample = _NO_PROSE.sub(" ", sample)
@@ -93,10 +96,11 @@ def language_of(text: str, stated: str) -> str:
     return best
 
 
-def _is_english(sample: str) -> bool:
+def _is_english(sample: str, *, is_stated: bool) -> bool:
     words = sample.lower().split()
+    share, different = (_ENGLISH_SHARE, 3) if is_stated else (_PLAIN_ENGLISH_SHARE, _PLAIN_ENGLISH_WORDS)
     found = sum(map(_ENGLISH_WORDS.__contains__, words))
-    return found >= _ENGLISH_SHARE * len(words) and len(_ENGLISH_WORDS.intersection(words)) > 2
+    return found >= share * len(words) and len(_ENGLISH_WORDS.intersection(words)) >= different
 
 
 def _letters_in(sample: str) -> int:

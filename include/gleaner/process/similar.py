@@ -34,7 +34,7 @@ class Likeness:
 
 def bands_of(document: Document) -> list[int]:
     """Signed 64-bit numbers, one a band, that similar pages most likely share; none for a page without text."""
-    shingles = _shingles(_text(document), document.language)
+    shingles = _shingles(_words(document), document.language)
     if not shingles:
         return []
     minhash = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
@@ -47,12 +47,12 @@ def bands_of(document: Document) -> list[int]:
 
 def likeness_of(document: Document) -> Likeness:
     """What is compared of a document; make it without what the whole site repeats."""
-    text = _text(document)
+    words = _words(document)
     return Likeness(
         language=document.language,
         title=fold(document.title, document.language),
-        words=Counter(text.split()),
-        shingles=frozenset(_shingles(text, document.language)),
+        words=Counter(words),
+        shingles=frozenset(_shingles(words, document.language)),
         facts=tuple(fact.text for fact in document.facts),
     )
 
@@ -70,18 +70,18 @@ def are_near_duplicates(one: Likeness, other: Likeness) -> bool:
     return not any(letter.isdecimal() for word in different for letter in word)
 
 
-def _text(document: Document) -> str:
-    """Headings and blocks, folded, words set apart."""
+def _words(document: Document) -> list[str]:
+    """Of headings and blocks, folded."""
     parts: list[str] = []
     for section in document.sections:
         parts += [*section.path[-1:], *(block.text for block in section.blocks)]
-    return " ".join(set_apart(fold("\n".join(parts), document.language)).split())
+    return set_apart(fold("\n".join(parts), document.language)).split()
 
 
-def _shingles(text: str, language: str) -> set[str]:
-    if language in UNSPACED:
-        return {text[at : at + _LETTERS] for at in range(max(len(text) - _LETTERS, 0) + 1)} - {""}
-    words = text.split()
-    if len(words) <= _SHINGLE:
-        return {" ".join(words)} - {""}
+def _shingles(words: list[str], language: str) -> set[str]:
+    if language in UNSPACED or len(words) <= _SHINGLE:
+        text = " ".join(words)
+        if language in UNSPACED:
+            return {text[at : at + _LETTERS] for at in range(max(len(text) - _LETTERS, 0) + 1)} - {""}
+        return {text} - {""}
     return set(map(" ".join, zip(*(words[at:] for at in range(_SHINGLE)), strict=False)))

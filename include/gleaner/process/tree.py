@@ -119,11 +119,16 @@ class _Builder:
         if self._texts:
             self._flush()
         self.count += 1
-        node = Node(name, attrs or _NO_ATTRIBUTES)
         around = self._open[-1]
+        node = Node(name, attrs or _NO_ATTRIBUTES)
         around.contents.append(node)
         self._open.append(node)
-        if (name in _TELLING or "itemprop" in attrs) and around.name != "svg":  # pictures have titles, too
+        if name in _TELLING:
+            if around.name != "svg":  # pictures have titles, too
+                self.root.telling.append(node)
+        elif not attrs:
+            return
+        elif "itemprop" in attrs and around.name != "svg":
             self.root.telling.append(node)
         if "itemscope" in attrs and "itemprop" not in attrs:
             self.root.items.append(node)
