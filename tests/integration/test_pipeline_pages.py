@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from include.gleaner.pipeline import processing
 from tests.support.articles import article, website
 from tests.support.tenant import Tenant
 from tests.support.website import Reply, page
@@ -105,3 +108,18 @@ def test_an_error_page_does_not_replace_content(tenant: Tenant) -> None:
     tenant.run()
     assert any(article("apples") in text for _, text in tenant.knowledge())
     assert not any("Not found" in text for _, text in tenant.knowledge())
+
+
+def test_pages_are_stored_whole_however_many_share_a_statement(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processing, "WORDS_PER_STATEMENT", 250)
+    names = [f"page{number}" for number in range(9)]
+    tenant.site.routes = website(*names)
+    for number, name in enumerate(names):
+        tenant.site.routes[f"/{name}"] = page(article(name) * (1 + 6 * (number % 3)))  # 6 of them fill a statement
+    tenant.site.routes["/page4"] = page("")
+    tenant.run()
+    kept = ["/", *(f"/{name}" for name in names if name != "page4")]
+    assert sorted({path for path, _ in tenant.knowledge()}) == kept
+    for path, text in tenant.knowledge():
+        assert path == "/" or article(path[1:]).split(".")[0] in text, path
+    assert tenant.states()["/page4"] == "skipped"

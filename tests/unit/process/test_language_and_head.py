@@ -6,6 +6,7 @@ import pytest
 
 from include.gleaner.chunk.splitter import split
 from include.gleaner.config import ChunkPolicy
+from include.gleaner.process import language
 from include.gleaner.process.records import document_from_json, document_to_json
 from tests.support.documents import blocks_of, document
 
@@ -43,6 +44,17 @@ GERMAN = "Das Steuergerät bewässert den Garten am Morgen und hört auf, sobald
 )
 def test_language(stated: str, text: str, expected: str) -> None:
     assert document(f'<html lang="{stated}"><body><p>{text}</p>').language == expected
+
+
+def test_plain_english_is_known_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"{ENGLISH} From the shed you carry the water to the roses, and for this you need a can with a rose."
+    dutch = (
+        "Met de knop Start for the first time opent u het menu. Deze handleiding legt uit hoe u de pomp aansluit, welke"
+        " kabels u nodig hebt en hoe u de accu oplaadt. Lees ook de tekst and follow the steps op de doos."
+    )
+    assert document(f"<p>{dutch}").language == "nl"
+    monkeypatch.setattr(language, "_guesses", lambda _: pytest.fail("the model was asked"))
+    assert document(f"<p>{text}").language == "en"
 
 
 def test_code_does_not_decide_the_language() -> None:

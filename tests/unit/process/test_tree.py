@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from include.gleaner.errors import UnreadablePageError
@@ -47,3 +49,19 @@ def test_a_page_of_nothing_but_elements_is_refused_before_it_fills_the_memory() 
 @pytest.mark.parametrize("text", ["", "  \n ", "<!-- nothing -->", "<>", "<!doctype html>"])
 def test_what_holds_no_element_is_an_empty_tree_or_text(text: str) -> None:
     assert parse(text).text().strip(" \n<>") == ""
+
+
+def test_a_page_that_was_read_is_freed_without_the_collector() -> None:
+    def nodes() -> int:
+        return sum(isinstance(thing, Node) for thing in gc.get_objects())
+
+    gc.collect()
+    before = nodes()
+    gc.disable()
+    try:
+        page = parse("<ul>" + "<li><a href=/>one</a>" * 100 + "</ul>")
+        assert nodes() > before + 200
+        del page
+        assert nodes() - before < 3  # the empty page that takes the place of what was given away
+    finally:
+        gc.enable()
