@@ -18,9 +18,9 @@ INSTANT_REFRESH_SECONDS: Final = 5  # a page that sends its reader elsewhere wit
 MAX_FEEDS: Final = 10
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
 _PIECE: Final = 64 * 1024
-_TELLING: Final = frozenset(("a", "area", "iframe", "frame", "link", "meta", "base", "body"))
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
 _INERT: Final = frozenset(("noscript", "template"))
+_TELLING: Final = frozenset(("a", "area", "iframe", "frame", "link", "meta", "base", "body", *_INERT))
 _LIMITED: Final = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 
 
