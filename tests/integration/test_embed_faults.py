@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import tracemalloc
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -155,3 +156,16 @@ def test_an_error_without_end_does_not_fill_the_memory(endpoint: EmbeddingServer
     finally:
         tracemalloc.stop()
     assert grown < 32 << 20, f"{grown >> 20} MB"
+
+
+@pytest.mark.parametrize("error_every", [0, 1])
+def test_an_address_with_a_password_is_in_no_log(
+    endpoint: EmbeddingServer, caplog: pytest.LogCaptureFixture, error_every: int
+) -> None:
+    endpoint.configure(api_key="", error_every=error_every)
+    address = endpoint.url.replace("http://", "http://somebody:not-for-logs@")
+    embedder = embedder_for(endpoint, base_url=address, attempts=2, concurrency=1)
+    with caplog.at_level(logging.DEBUG), pytest.raises(EmbeddingUnavailableError) if error_every else nullcontext():
+        assert len(list(embedder.embed(["a"]))) == 1
+    assert "not-for-logs" not in caplog.text
+    assert caplog.text  # somebody listened

@@ -139,6 +139,19 @@ def test_a_search_goes_on_by_words_when_the_endpoint_is_down(
     assert found["hits"][0]["url"].endswith("/pears")
 
 
+def test_a_search_goes_on_by_words_when_the_connection_names_another_length(
+    client: TestClient, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.loads(os.environ["AIRFLOW_CONN_GLEANER_OPENAI"])
+    connection["extra"]["dimensions"] = 256
+    monkeypatch.setenv("AIRFLOW_CONN_GLEANER_OPENAI", json.dumps(connection))
+    tenant.endpoint.reset()
+    found = get(client, "search", tenant="acme", query="pears")
+    assert found["note"].startswith("by words alone: tenant 'acme' has vectors of text-embedding-3-small with 1536")
+    assert found["hits"][0]["url"].endswith("/pears")
+    assert tenant.endpoint.stats().calls == 0
+
+
 def test_the_glance_counts_what_is_missing(client: TestClient, tenant: Tenant) -> None:
     found = get(client, "glance")
     assert (found["pages_not_chunked"], found["chunks_without_vector"], found["failures"]) == (0, 0, 1)

@@ -16,7 +16,7 @@ from include.gleaner.api.sources import Tenant
 from include.gleaner.config import EmbedPolicy
 from include.gleaner.embed import Embedder, open_embedder
 from include.gleaner.errors import EmbeddingError, GleanerError
-from include.gleaner.pipeline.connections import embedding, endpoint_gate
+from include.gleaner.pipeline.connections import check_dimensions, embedding, endpoint_gate
 from include.gleaner.search import search
 from include.gleaner.sql import queries
 
@@ -77,6 +77,7 @@ def _vector(
                 None,
                 f"by words alone: the readers see vectors of {model}, and queries would get one of {policy.model}",
             )
+        check_dimensions(conn, policy, tenant_id)
         # Somebody looks on: rather no vector than a long wait.
         impatient = replace(policy, attempts=1, timeout_seconds=5.0, max_wait_seconds=1.0)
         if policy.is_local:

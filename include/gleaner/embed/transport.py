@@ -26,8 +26,14 @@ log = logging.getLogger(__name__)
 _BYTES_PER_NUMBER: Final = 32  # the longest that a number takes in JSON, with room to spare
 _ENVELOPE_BYTES: Final = 1 << 20
 _MOST_OF_AN_ERROR: Final = 1 << 16  # bytes, decoded; no reason is longer
+_THREAD: Final = "embedding-requests"
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 5.0
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Of the client's log: it writes the whole address of each request, which may carry a password."""
+    return record.threadName != _THREAD
 
 
 class _ErrorAnswer(Exception):
@@ -54,6 +60,8 @@ class Transport:
     """A connection pool to one endpoint; a context manager, at whose end everything under way is cancelled."""
 
     def __init__(self, policy: EmbedPolicy, api_key: str) -> None:
+        for name in ("httpx", "httpx2"):
+            logging.getLogger(name).addFilter(_is_not_ours)
         self._policy = policy
         self._api_key = api_key
         self._started = threading.Event()
@@ -62,7 +70,7 @@ class Transport:
         self._stop: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[bytes | Fault]] = set()
         # A daemon, so that even a client that will not close cannot keep the process from ending.
-        self._thread = threading.Thread(target=self._serve, name="embedding-requests", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=_THREAD, daemon=True)
 
     def __enter__(self) -> Self:
         return self
