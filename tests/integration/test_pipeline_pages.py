@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from include.gleaner.pipeline import processing
 from tests.support.articles import article, website
 from tests.support.tenant import Tenant
-from tests.support.website import Reply, page
+from tests.support.website import Reply, Route, page
 
 
 def test_a_page_that_vanishes_goes_on_evidence(tenant: Tenant) -> None:
@@ -87,6 +89,31 @@ def test_a_canonical_address_without_content_loses_nothing(tenant: Tenant) -> No
     tenant.site.routes["/best-pears"] = page(article("the best pears"))
     tenant.run()
     assert [path for path, _ in tenant.knowledge()] == ["/", "/apples", "/best-pears"]
+
+
+@pytest.mark.parametrize("etag", ["", '"v1"'])
+def test_what_only_a_canonical_address_leads_to_is_found_in_each_crawl(tenant: Tenant, etag: str) -> None:
+    """Two pages that name each other both speak; what is unchanged then still leads to the other."""
+
+    def naming(fruit: str, other: str) -> Route:
+        body = page(article(fruit), head=f"<link rel=canonical href={other}>")
+
+        def answer(headers: Mapping[str, str]) -> Reply:
+            if etag and headers.get("If-None-Match") == etag:
+                return Reply(status=304, headers={"ETag": etag})
+            return Reply(body=body, headers={"ETag": etag} if etag else {})
+
+        return answer
+
+    tenant.site.routes = {
+        "/": page("Fruit of all kinds", "/apples"),
+        "/apples": naming("apples", "/pears"),
+        "/pears": naming("pears", "/apples"),
+    }
+    for _ in range(3):
+        report = tenant.run()
+        assert [path for path, _ in tenant.knowledge()] == ["/", "/apples", "/pears"]
+        assert report["retired"] == {"retired": 0, "held_back": 0}
 
 
 def test_a_page_that_moved_is_not_stored_twice(tenant: Tenant) -> None:
