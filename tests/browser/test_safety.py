@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -50,8 +51,7 @@ def test_a_page_full_of_script_is_shown_and_does_nothing(page: Page, stack: Stac
             (payload, payload, payload, payload, HOSTILE_TENANT),
         )
         conn.execute(
-            "UPDATE gleaner.website_page SET alias_of = 'javascript:' || %s"
-            " WHERE tenant_id = %s AND url LIKE '%%trap%%'",
+            "UPDATE gleaner.website_page SET alias_of = 'javascript:' || %s WHERE tenant_id = %s",
             (MARK, HOSTILE_TENANT),
         )
     assert rows
@@ -71,6 +71,7 @@ def test_a_page_full_of_script_is_shown_and_does_nothing(page: Page, stack: Stac
                 expect(inside.locator("main")).not_to_have_attribute("aria-busy", "true")
                 if view == "page":
                     inside.get_by_role("button", name="Show what the website sent").click()
+                    expect(inside.locator("main pre")).to_have_attribute("aria-label", "What the website sent")
                     expect(inside.locator("main pre")).to_contain_text("<script>")
                 seen += inside.locator("main").inner_text()
                 frames = [one for one in page.frames if "/gleaner/" in one.url]
@@ -81,15 +82,38 @@ def test_a_page_full_of_script_is_shown_and_does_nothing(page: Page, stack: Stac
                     assert set(hrefs) <= {"http:", "https:"}
                     found = one.evaluate(f"document.querySelectorAll('{LIVE}').length")
                     assert found == 0, view
-    for told in ("<img src=x", "<script>", "onerror="):  # it is shown, as the text that it is
+    for told in ("<img src=x", "<script>", "onerror=", f"javascript:{MARK}"):  # it is shown, as the text that it is
         assert told in seen
     assert alarms == []
     assert not [url for url in asked if "elsewhere.example" in url or url.endswith("/x")]
 
 
-def test_a_viewer_has_no_buttons_that_change(viewer: Page, stack: Stack, ids: dict[str, str]) -> None:
+@pytest.fixture
+def something_to_change(stack: Stack, ids: dict[str, str]) -> Iterator[None]:
+    """A failure of the page that is looked at, and an address that is kept out."""
+    key = {"tenant": TENANT, **ids}
+    with psycopg.connect(stack.dsn, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO gleaner.dead_letter (tenant_id, stage, page_id, reason)"
+            " VALUES (%(tenant)s, 'load', %(page)s, 'GleanerError')",
+            key,
+        )
+        conn.execute(
+            "INSERT INTO gleaner.forgotten (tenant_id, target_id, source_id, url)"
+            " VALUES (%(tenant)s, gen_random_uuid(), %(source)s, 'https://example.com/gone')",
+            key,
+        )
+        yield
+        conn.execute("DELETE FROM gleaner.dead_letter WHERE tenant_id = %(tenant)s AND page_id = %(page)s", key)
+        conn.execute("DELETE FROM gleaner.forgotten WHERE tenant_id = %(tenant)s", key)
+
+
+def test_a_viewer_has_no_buttons_that_change(
+    viewer: Page, stack: Stack, ids: dict[str, str], something_to_change: None
+) -> None:
     for view in ("websites", "page", "failures", "forgotten", "tenants"):
         main = opened(viewer, address(stack, view, ids))
+        expect(main.locator(".row, .card").first).to_be_visible()
         for name in ("Ingest", "Refresh", "Pause", "Forget", "Replay", "Erase", "Let it in"):
             assert main.get_by_role("button", name=re.compile(f"^{name}")).count() == 0, (view, name)
     answer: Any = viewer.evaluate(
@@ -153,6 +177,8 @@ def test_it_is_never_empty_and_says_so_when_an_answer_is_late(page: Page, stack:
     main = page.locator("main")
     expect(main).to_contain_text("Loading")
     wait_until(page, lambda: bool(held))
+    expect(page.locator(".late")).to_have_count(0)  # the first script is at work, and has set its clock
+    expect(main).to_contain_text("Loading")
     page.clock.fast_forward(25_000)
     expect(main.get_by_role("alert")).to_contain_text("does not come" if "static" in part else "within 20 seconds")
     let_through.append(True)  # unroute would let those through that are held, and nothing would be left to click
