@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from include.gleaner.errors import RequestError
+from include.gleaner.errors import RequestError, SetupError
 from include.gleaner.local import rest
 from include.gleaner.local.rest import AirflowApi
 
@@ -21,11 +21,12 @@ class _Airflow(BaseHTTPRequestHandler):
     asked: ClassVar[list[tuple[str, Any]]]
     failing: ClassVar[int]
     status: ClassVar[int]
+    login: ClassVar[Any] = {"access_token": "t"}
 
     def do_POST(self) -> None:
         if self.path == "/auth/token":
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer(201, {"access_token": "t"})
+            self._answer(201, self.login)
         else:
             self.do_PATCH()
 
@@ -36,7 +37,7 @@ class _Airflow(BaseHTTPRequestHandler):
         else:
             self._answer(200, {"dag_run_id": "r"})
 
-    def _answer(self, status: int, body: dict[str, Any]) -> None:
+    def _answer(self, status: int, body: Any) -> None:
         raw = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
@@ -98,3 +99,12 @@ def test_a_run_is_never_asked_for_twice(airflow: tuple[AirflowApi, type[_Airflow
     with pytest.raises(RequestError, match="500"):
         api.trigger("ingest_website", {})
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("login", [[1], {}, None, "hello"])
+def test_what_is_no_airflow_is_told(airflow: tuple[AirflowApi, type[_Airflow]], login: object) -> None:
+    api, server = airflow
+    server.login = login
+    with pytest.raises(SetupError, match="no Airflow"):
+        api.trigger("ingest_website", {})
+    assert server.asked == []

@@ -174,7 +174,11 @@ class AirflowApi:
         if response.status_code in (401, 403):
             raise SetupError("Airflow refuses the login; its password file does not match, `make clean` starts anew")
         response.raise_for_status()
-        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+        try:
+            token = response.json()["access_token"]
+        except (ValueError, KeyError, TypeError):
+            raise SetupError("what answers is no Airflow: it gives no token for a login") from None
+        self._session.headers["Authorization"] = f"Bearer {token}"
 
 
 def _detail(response: requests.Response) -> str:
