@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 MODEL: Final = Path(__file__).with_suffix(".npz")
 MAX_LEAVES: Final = 16  # of one tree: a bit each
 _ALL: Final = (1 << MAX_LEAVES) - 1
+_ONE: Final = np.uint16(1)
 _ROWS: Final = 256  # leaves that are judged at once: what fits into the cache
 _GROUP: Final = 128  # rows of the table for several features together
 _DIGITS: Final = 6  # so that the last bits of an exponential, which differ between machines, decide nothing
-
-# The number of the lowest bit that is set, for all there are.
-_LOWEST: Final = np.array([(mask & -mask).bit_length() - 1 if mask else 0 for mask in range(1 << MAX_LEAVES)], np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +104,9 @@ class BlockModel:
             stays = np.empty_like(left)
             for rows, places in columns:
                 left &= rows.take(places[start : start + _ROWS], axis=0, out=stays, mode="clip")
-            sums[start : start + _ROWS] = self.values[_LOWEST[left] + self.offsets].sum(axis=1, dtype=np.int64)
+            lowest = np.bitwise_count(~left & (left - _ONE))  # the number of the lowest bit: so many are below it
+            leaves = self.values.take(lowest + self.offsets, mode="clip")
+            sums[start : start + _ROWS] = leaves.sum(axis=1, dtype=np.int64)
         chances: NDArray[np.float64] = np.round(1.0 / (1.0 + np.exp(-sums * self.scale)), _DIGITS)
         return chances
 
