@@ -21,6 +21,7 @@ _PIECE: Final = 64 * 1024
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
 _INERT: Final = frozenset(("noscript", "template"))
 _TELLING: Final = frozenset(("a", "area", "iframe", "frame", "link", "meta", "base", "body", *_INERT))
+_FORBIDDING: Final = frozenset(("noindex", "nofollow", "none"))
 _LIMITED: Final = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 
 
@@ -44,7 +45,7 @@ def read_head(
     """Read a page at `url`; `robots_tag` is its X-Robots-Tag header, `agent` the product token that metas may name."""
     reader = _Reader(url, agent, max_links)
     _parse(body, content_type, reader)
-    if reader.has_inert and (reader.refresh or reader.directives):
+    if reader.has_inert and (reader.refresh or not _FORBIDDING.isdisjoint(reader.directives)):
         reader = _CarefulReader(url, agent, max_links)
         _parse(body, content_type, reader)
     reader.directives |= _directives_of_header(robots_tag, agent)
