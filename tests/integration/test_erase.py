@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from typing import Any
 
 import psycopg
 import pytest
 
-from include.gleaner.errors import InvalidParamError
+from include.gleaner.crawl import crawler
+from include.gleaner.errors import InvalidParamError, RunFailedError
 from include.gleaner.models import page_id_of, source_id_of
 from include.gleaner.ops import forget
 from include.gleaner.ops.erase import erase_tenant, export_tenant
+from include.gleaner.pipeline import grouping, processing
 from tests.support.orchard import rows_of, rows_with, source_of
 from tests.support.tenant import Tenant
 
@@ -47,6 +50,29 @@ def test_a_tenant_is_erased_from_every_table_whichever_there_are(orchard: Tenant
     assert len(after.pop("of_a_later_version")) == 4
     assert after == neighbour
     assert rows_with(orchard.conn, "neighbour")["endpoint_state"] == 1
+
+
+@pytest.mark.parametrize("beneath", ["crawl", "process", "load"])
+def test_a_task_whose_tenant_is_erased_beneath_it_says_so(
+    orchard: Tenant, monkeypatch: pytest.MonkeyPatch, beneath: str
+) -> None:
+    tenant = Tenant(orchard.site, orchard.endpoint, orchard.conn, name=f"erased-in-{beneath}")
+    module, name = {
+        "crawl": (crawler, "visit_page"), "process": (processing, "read_document"), "load": (grouping, "split"),
+    }[beneath]  # fmt: skip
+    work = getattr(module, name)
+
+    def erasing(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(module, name, work)
+        with psycopg.connect(orchard.conn.info.dsn, password=orchard.conn.info.password, autocommit=True) as other:
+            erase_tenant(other, tenant.name)
+        return work(*args, **more)
+
+    monkeypatch.setattr(module, name, erasing)
+    with pytest.raises(RunFailedError) as caught:
+        tenant.run()
+    assert re.search("erased or forgotten|has no crawl", str(caught.value))
+    assert rows_with(orchard.conn, tenant.name) == {}
 
 
 def test_an_export_holds_every_row_of_the_tenant_and_none_of_another(orchard: Tenant) -> None:

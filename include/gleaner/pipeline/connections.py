@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from include.gleaner.config import OPENAI_CONN_ID, POSTGRES_CONN_ID, PRICES, REDIS_CONN_ID, EmbedPolicy, local_policy
-from include.gleaner.errors import ConnectionMissingError, InvalidParamError, SetupError
+from include.gleaner.errors import ConnectionMissingError, InvalidParamError, RunFailedError, SetupError
 from include.gleaner.pipeline.connection_lookup import check_missing, found_connection
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ def knowledge_connection(
 ) -> Iterator[psycopg.Connection]:
     """The knowledge database, through the PostgresHook, checked for its schema; closed at the end.
 
-    Raises ConnectionMissingError or SchemaError with the command that mends it.
+    Raises ConnectionMissingError or SchemaError with the command that mends it, and RunFailedError where the tenant or
+    the website was removed from beneath the work.
     """
+    from psycopg.errors import ForeignKeyViolation
+
     from include.gleaner.ops.migrate import check_schema
     from include.gleaner.sql import queries
 
@@ -44,7 +47,13 @@ def knowledge_connection(
         conn.prepare_threshold = None  # a prepared plan of one tenant can be a hundred times slower for another
         conn.execute(queries("session")["pin"], {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout})
         check_schema(conn)
-        yield conn
+        try:
+            yield conn
+        except ForeignKeyViolation as error:
+            raise RunFailedError(
+                "the tenant or the website was erased or forgotten while this worked for it, and what it had to write"
+                f" belongs to nothing now ({error.diag.constraint_name}); there is nothing left to do"
+            ) from None
 
 
 def knowledge_dsn() -> str:
