@@ -27,13 +27,14 @@ def cached(name: str, build: Callable[[], bytes], environ: Mapping[str, str] | N
     The directory is GLEANER_CACHE_DIR, else ~/.cache/gleaner, else one of this user's below the temporary directory.
     When none can be written the content is built each time.
     """
-    directories = list(_directories(os.environ if environ is None else environ))
-    for directory in directories:
-        content = _read(directory / name)
-        if content is not None:
-            return content
-    content = build()
-    for directory in directories:
+    content = None
+    for directory in _directories(os.environ if environ is None else environ):
+        kept = _read(directory / name)
+        if kept is not None:
+            return kept
+        if not _may_write(directory):
+            continue  # the next one may have it; where it can be kept it is not taken from elsewhere
+        content = build() if content is None else content
         try:
             _write(directory / name, content)
         except OSError as error:
@@ -43,7 +44,7 @@ def cached(name: str, build: Callable[[], bytes], environ: Mapping[str, str] | N
     log.warning(
         "no directory to keep %s in, it is built each time; set GLEANER_CACHE_DIR to one that can be written", name
     )
-    return content
+    return build() if content is None else content
 
 
 def _directories(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -71,9 +72,6 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_ours(path.parent):
-        raise PermissionError(f"{path.parent} can be written by others")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -84,6 +82,14 @@ def _write(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _may_write(directory: Path) -> bool:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _is_ours(directory) and os.access(directory, os.W_OK)
+    except OSError:
+        return False
 
 
 def _is_ours(directory: Path) -> bool:

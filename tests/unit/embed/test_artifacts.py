@@ -52,6 +52,17 @@ def test_without_a_directory_to_write_to_the_temporary_one_serves(
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
+def test_where_it_can_be_kept_it_is_not_taken_from_what_another_run_left_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    cached("model", Build(b"left behind"), {"GLEANER_CACHE_DIR": str(tmp_path / "file" / "below")})
+    environ = {"GLEANER_CACHE_DIR": str(tmp_path / "chosen")}
+    assert cached("model", Build(), environ) == b"content"
+    assert (tmp_path / "chosen" / "model").is_file()
+
+
 def test_a_temporary_directory_that_others_can_write_to_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
