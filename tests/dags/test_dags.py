@@ -206,3 +206,22 @@ def test_the_asset_of_all_tenants_is_there_before_any_run(parsed: dict[str, Any]
     for dag_id, dag in parsed["dags"].items():
         named = {task: found["inlets"] for task, found in dag["tasks"].items() if found["inlets"]}
         assert named == ({"look_over": ["tenant_knowledge"]} if dag_id == "maintain_knowledge" else {})
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, None), ("", None), ("2", 2), ("0", None), ("many", None)])
+def test_a_run_may_be_kept_from_having_all_slots(tmp_path: Path, given: str | None, limit: int | None) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "GLEANER"))}
+    env |= {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": str(ROOT)}
+    if given is not None:
+        env["GLEANER_BATCHES_PER_RUN"] = given
+    script = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from ingest_website import ingest_website as made;"
+        "dag = made() if callable(made) else made;"
+        "print('RESULT' + json.dumps({t.task_id: t.max_active_tis_per_dagrun for t in dag.tasks}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(ROOT / "dags")], capture_output=True, text=True, env=env, check=False
+    )
+    assert "RESULT" in done.stdout, done.stderr[-2_000:]
+    limits = json.loads(done.stdout.rpartition("RESULT")[2])
+    assert {limits[task] for task in ("process", "load")} == {limit}
