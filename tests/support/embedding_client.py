@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.support.embedding_server import EmbeddingServer
 SECRET = "zanzibar"  # in every text, so that a message that quotes one is noticed
 
 
-def policy_for(endpoint: EmbeddingServer, **changes: object) -> EmbedPolicy:
+def policy_for(endpoint: EmbeddingServer, **changes: Any) -> EmbedPolicy:
     policy = EmbedPolicy(
         model="text-embedding-3-small",
         dimensions=64,
@@ -33,10 +34,10 @@ def policy_for(endpoint: EmbeddingServer, **changes: object) -> EmbedPolicy:
         timeout_seconds=20.0,
         max_wait_seconds=3.0,
     )
-    return replace(policy, **changes)  # type: ignore[arg-type]
+    return replace(policy, **changes)
 
 
-def embedder_for(endpoint: EmbeddingServer, key: str = API_KEY, **changes: object) -> Embedder:
+def embedder_for(endpoint: EmbeddingServer, key: str = API_KEY, **changes: Any) -> Embedder:
     return EndpointEmbedder(policy_for(endpoint, **changes), key, backoff_seconds=0.01)
 
 

@@ -99,7 +99,9 @@ _NOT_SHOWN: Final = re.compile(
     re.I | re.X,
 )
 _NO_SIZE: Final = re.compile(r"font-size\s*:\s*0(?:\.0*)?\s*(?:[a-z%]|;|!|$)", re.I)
-_TEXTUAL: Final = frozenset("p h1 h2 h3 h4 h5 h6 span font b i em strong small a".split())  # noqa: SIM905
+_TEXTUAL: Final = frozenset(
+    ("p", "h1", "h2", "h3", "h4", "h5", "h6", "span", "font", "b", "i", "em", "strong", "small", "a")
+)
 _BODY_PROPS: Final = frozenset(("articleBody", "text", "description", "reviewBody"))
 
 

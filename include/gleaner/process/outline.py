@@ -7,7 +7,7 @@ code. The walk is iterative, so nesting may be as deep as a hostile page likes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from include.gleaner.process.preformatted import are_line_numbers, code_language
 from include.gleaner.process.tables import is_data_table, table_rows
 from include.gleaner.process.traits import traits_of
 from include.gleaner.process.tree import Node
+from include.gleaner.process.unfolding import Unfolding, is_on_call
 
 _HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _ROOTS: Final = frozenset(("[document]", "html", "body"))
@@ -27,7 +28,6 @@ _MAX_HEADING: Final = 300  # characters; longer ones are text in the wrong eleme
 _MAX_DECOR: Final = 2_000
 _MAX_BUTTON: Final = 300
 _MAX_DEPTH: Final = 8  # of list indentation
-_CALLING: Final = frozenset(("aria-controls", "data-target", "data-bs-target"))
 _PATIENCE: Final = 300_000  # nodes; looking ahead into what is nested in itself would take the square of its depth
 
 
@@ -56,15 +56,14 @@ class _Walk:
         self._groups = 0
         self._text = Gatherer()
         self._patience = _PATIENCE
-        self._called: set[str] = set()  # ids of what something on the page unfolds
-        self._hidden: list[tuple[int, str]] = []  # containers that are not shown, and their ids
+        self._unfolding = Unfolding()
         # What is under way: the children still to come, and what to restore when there are no more.
         self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None, Node]] = [(iter(page.contents), None, page)]
         while self._stack:
             self._step()
         self._flush()
         self.outline.containers[0].end = len(self.outline.leaves)
-        self._show_called()
+        self._unfolding.show(self.outline.containers)
 
     def _step(self) -> None:
         children, leave, _ = self._stack[-1]
@@ -90,8 +89,8 @@ class _Walk:
         name = tag.name
         if name in SKIPPED:
             return False
-        if tag.attrs and not _CALLING.isdisjoint(tag.attrs):
-            self._note_called(tag.attrs)
+        if tag.attrs:
+            self._unfolding.note(tag.attrs)
         if name == "br":
             self._text.line_break(self._flush)
             return False
@@ -103,7 +102,7 @@ class _Walk:
         if name == "hr" or not tag.contents:
             return False
         flags = markers.of_element(tag)
-        if flags & markers.UNSEEN and _is_on_call(tag.attrs):
+        if flags & markers.UNSEEN and is_on_call(tag.attrs):
             flags &= ~(markers.UNSEEN | markers.HIDDEN)
         if flags & markers.C_DECOR and self._is_short(tag, _MAX_DECOR):
             return False
@@ -132,24 +131,12 @@ class _Walk:
             return False
         if name == "a" and "href" in attributes:
             if attributes["href"].startswith("#"):
-                self._called.add(attributes["href"][1:])
+                self._unfolding.call(attributes["href"][1:])
             self._text.links += 1
             self._stack.append((iter(tag.contents), ("link", None), tag))
         else:
             self._stack.append((iter(tag.contents), None, tag))
         return True
-
-    def _note_called(self, attributes: Mapping[str, str]) -> None:
-        """Remember what a control or a link unfolds."""
-        for name in _CALLING:
-            if value := attributes.get(name):
-                self._called.update(part.removeprefix("#") for part in value.split()[:20])
-
-    def _show_called(self) -> None:
-        """What is hidden at first and readers can have, because something on the page names it, is shown."""
-        for number, name in self._hidden:
-            if name in self._called:
-                self.outline.containers[number].flags &= ~(markers.UNSEEN | markers.HIDDEN)
 
     def _is_short(self, tag: Node, limit: int) -> bool:
         """Whether the element's text has at most `limit` characters, white space around its parts not counted."""
@@ -180,7 +167,7 @@ class _Walk:
         )
         self._container = len(containers) - 1
         if flags & markers.UNSEEN and (name := tag.attrs.get("id")):
-            self._hidden.append((self._container, name))
+            self._unfolding.hide(self._container, name)
 
     def _context_in(self, tag: Node, name: str) -> _Context:
         outer = self._context
@@ -257,7 +244,7 @@ class _Walk:
             return False
         if text:
             for part in tag.elements():
-                self._note_called(part.attrs)
+                self._unfolding.note(part.attrs)
             before = self._in_container(tag, flags)
             self._leaf("heading", text, weight, weight if self._text.links else links, 0, level)
             self._close(before)
@@ -279,11 +266,6 @@ class _Walk:
             kind: LeafKind = "paragraph" if row.caption else "row"
             self._leaf(kind, row.text, row.weight, row.link_weight, 0 if row.caption else group)
         self._close(before)
-
-
-def _is_on_call(attributes: Mapping[str, str]) -> bool:
-    """Whether readers can have what is hidden at first: in a tab, or when they look for it."""
-    return attributes.get("role") == "tabpanel" or attributes.get("hidden") == "until-found"
 
 
 def _is_illustration(around: Node) -> bool:
