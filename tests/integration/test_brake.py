@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.tenant import Tenant
-from tests.support.website import Reply, page
+from tests.support.website import Reply, TestWebsite, page
 
 PATHS = tuple(f"/pump/{number}" for number in range(12))
 SOON = "Our shop is being rebuilt at the moment, and opens again on Monday with many new pumps for you."
@@ -34,11 +34,7 @@ def to_the_front_door(path: str) -> Any:
     return Reply(status=302, headers={"Location": "/"})
 
 
-def named_alike(path: str) -> Any:
-    return page(about(path), "/start", head="<link rel=canonical href=/start>")
-
-
-@pytest.mark.parametrize("answer", [the_same, the_same_words, to_the_front_door, named_alike])
+@pytest.mark.parametrize("answer", [the_same, the_same_words, to_the_front_door])
 def test_a_site_whose_pages_all_become_one_keeps_its_knowledge(tenant: Tenant, answer: Callable[[str], Any]) -> None:
     tenant.site.routes = shop()
     tenant.run()
@@ -72,3 +68,39 @@ def test_a_site_that_moves_page_by_page_is_not_held_back(tenant: Tenant) -> None
         tenant.site.routes[f"/new{path}"] = page(about(path))
     assert tenant.run()["retired"] == {"retired": len(PATHS), "held_back": 0}
     assert [path for path, _ in tenant.knowledge()] == ["/", *sorted(f"/new{path}" for path in PATHS)]
+
+
+@pytest.mark.parametrize("folder", ["", "/shop"])
+def test_a_site_that_moved_to_another_host_is_not_known_twice(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    with TestWebsite() as elsewhere:
+        monkeypatch.setenv("GLEANER_LOCAL_HOSTS", f"{tenant.site.host},{elsewhere.host}")
+        tenant.site.routes = shop()
+        tenant.run()
+        more = "" if folder else "<p>Call us on Mondays.</p>"  # moved as it was, or with something new on each page
+        elsewhere.routes = {folder + path: route + more for path, route in shop().items()}
+        elsewhere.routes[f"{folder}/"] = page("Pumps of every kind", *(folder + path for path in PATHS))
+        for path in ("/", *PATHS):
+            to = f"http://{elsewhere.host}{folder}{path}"
+            tenant.site.routes[path] = Reply(status=301, headers={"Location": to})
+        assert tenant.run()["retired"] == {"retired": len(PATHS) + 1, "held_back": 0}
+        assert {url for url, _ in tenant.knowledge()} == {
+            f"http://{elsewhere.host}{folder}{path}" for path in ("/", *PATHS)
+        }
+
+
+def test_a_host_that_says_something_else_at_the_same_paths_takes_nothing_away(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TestWebsite() as parked:
+        monkeypatch.setenv("GLEANER_LOCAL_HOSTS", f"{tenant.site.host},{parked.host}")
+        tenant.site.routes = shop()
+        tenant.run()
+        parked.routes = {
+            path: page(f"Casino {path} has games for everybody who likes them.", *PATHS) for path in ("/", *PATHS)
+        }
+        tenant.site.routes = {"/": Reply(status=302, headers={"Location": parked.url})}
+        for _ in range(2):
+            assert tenant.run()["retired"]["held_back"] >= len(PATHS)
+        assert sum("cleaned with warm water" in text for _, text in tenant.knowledge()) == len(PATHS)

@@ -154,8 +154,8 @@ class _Crawl:
         if self._trail.too_long:
             left_out = {"followed": 0, "left_out": self._trail.too_long}
             traps.append({"kind": "too long", "pattern": "addresses over 2,000 characters", **left_out})
-        self._frontier.mark_duplicates()
         self._frontier.close_job(state, self._reasons, goes_on=self._stopped is not None, traps=traps)
+        self._frontier.mark_duplicates()  # the plan does it again
         log.info("crawl %s%s", state, f" ({', '.join(sorted(self._reasons))})" if self._reasons else "")
         for trap in traps:
             log.info("not followed further, %(kind)s: %(pattern)s (%(followed)d followed, %(left_out)d left out)", trap)

@@ -123,7 +123,7 @@ def survey_site(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
     policy, _ = embedding()
     with knowledge_connection() as conn:
         source_id, _ = _job(conn, request, run_id)
-        survey(conn, tenant_id=request.tenant_id, source_id=source_id)
+        survey(conn, tenant_id=request.tenant_id, source_id=source_id, policy=request.run)
         batches = planning.load_batches(
             conn, tenant_id=request.tenant_id, source_id=source_id, policy=request.run, slots=pools.LOAD.slots,
             is_local=policy.is_local,

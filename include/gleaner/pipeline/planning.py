@@ -9,6 +9,7 @@ import psycopg
 
 from include.gleaner.config import MAX_BATCHES, RunPolicy
 from include.gleaner.models import Batch
+from include.gleaner.pipeline.canonicals import judge_canonicals
 from include.gleaner.sql import queries
 
 SMALLEST_BATCH = 8  # pages; below it a task costs more than its work
@@ -31,7 +32,9 @@ def plan_batches(
     """Batches of the pages that are new, changed, or made by other policies than this run's; none when all is done."""
     sql = queries("plan")
     key = {"tenant_id": tenant_id, "source_id": source_id}
+    judge_canonicals(conn, tenant_id=tenant_id, source_id=source_id, job_id=job_id)
     with conn.transaction(), conn.cursor() as cursor:
+        cursor.execute(sql["release_held"], key)
         cursor.execute(sql["release_duplicates"], key)
         cursor.execute(sql["mark_duplicates"], key)
         cursor.execute(sql["reopen_speechless"], key)

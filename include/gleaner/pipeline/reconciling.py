@@ -14,6 +14,7 @@ from include.gleaner.config import EmbedPolicy, IngestRequest, RunPolicy
 from include.gleaner.crawl.crawler import scope_of
 from include.gleaner.crawl.frontier import Frontier
 from include.gleaner.crawl.traps import is_told
+from include.gleaner.crawl.urls import canonicalize, origin_of
 from include.gleaner.pipeline.indexing import index_model
 from include.gleaner.pipeline.switching import switch_model
 from include.gleaner.sql import queries
@@ -28,8 +29,8 @@ def retire(
 
     Evidence: two crawls that found no content, a complete crawl that no longer reached the page, or an alias whose
     target has its own chunks. Many pages that became one, because a site sends everybody to its front door or says
-    "back soon" everywhere, are a loss like any other, and braked. Returns how many pages were retired and how many were
-    held back.
+    "back soon" everywhere, are a loss like any other, and braked; what a site that moved to another host says there is
+    none. Returns how many pages were retired and how many were held back.
     """
     sql = queries("reconcile")
     key: dict[str, Any] = {"tenant_id": tenant_id, "source_id": source_id, "job_id": job_id}
@@ -37,15 +38,19 @@ def retire(
     aliases = conn.execute(sql["moved_pages"], key).fetchall()
     moved = [page_id for page_id, is_alone in aliases if is_alone]
     merged = [page_id for page_id, is_alone in aliases if not is_alone]
+    retired = len(moved)
     _delete(conn, tenant_id, moved, "moved")
+    held = _count(conn, "held_pages", key)
     gone = _ids(conn, "missing_pages", key)
     if _row(conn, "job_state", key)[0] == "complete":
         scope = scope_of(Frontier(conn, tenant_id=tenant_id, source_id=source_id), request)
-        unreached = conn.execute(sql["unreached_pages"], key).fetchall()
+        rows = conn.execute(sql["unreached_pages"], key).fetchall()
         traps = _row(conn, "traps", key)[0]
-        gone = sorted(
-            {*gone, *(page_id for page_id, url in unreached if scope.allows(url) and not is_told(url, traps))}
-        )
+        unreached = [page_id for page_id, url in rows if scope.allows(url) and not is_told(url, traps)]
+        told_elsewhere = _moved_with_the_site(conn, key, unreached, scope.root, request.url)
+        retired += _count(conn, "with_chunks", {**key, "page_ids": told_elsewhere})
+        _delete(conn, tenant_id, told_elsewhere, "moved")
+        gone = sorted({*gone, *unreached} - set(told_elsewhere))
     costly = _count(conn, "with_chunks", {**key, "page_ids": [*gone, *merged]})
     loaded = _count(conn, "loaded_pages", key)
     if costly > allowed_deletes(loaded, request.run):
@@ -54,10 +59,21 @@ def retire(
             "Look at the site; if it is right, run again with max_delete_share raised.",
             costly, loaded, request.run.max_delete_share * 100,
         )  # fmt: skip
-        return {"retired": len(moved), "held_back": costly}
+        return {"retired": retired, "held_back": costly + held}
     _delete(conn, tenant_id, merged, "moved")
     _delete(conn, tenant_id, gone, "unreached")
-    return {"retired": len(moved) + costly, "held_back": 0}
+    return {"retired": retired + costly, "held_back": held}
+
+
+def _moved_with_the_site(
+    conn: psycopg.Connection, key: dict[str, Any], unreached: Sequence[uuid.UUID], root: str, asked_for: str
+) -> list[uuid.UUID]:
+    """Those of the unreached pages that are told at other addresses: a site that moved to another host is no loss."""
+    if not unreached:
+        return []
+    origins = [origin_of(root)] if origin_of(root) != origin_of(canonicalize(asked_for) or root) else []
+    values = {**key, "page_ids": list(unreached), "origins": origins}
+    return [row[0] for row in conn.execute(queries("reconcile")["moved_with_the_site"], values)]
 
 
 def allowed_deletes(loaded: int, policy: RunPolicy) -> int:

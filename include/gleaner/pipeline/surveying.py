@@ -14,6 +14,8 @@ from typing import Final
 
 import psycopg
 
+from include.gleaner.config import RunPolicy
+from include.gleaner.pipeline.overwriting import hold_losses
 from include.gleaner.process.records import document_from_json
 from include.gleaner.process.repeats import without_repeats
 from include.gleaner.process.similar import Likeness, are_near_duplicates, likeness_of
@@ -27,8 +29,8 @@ _MOST_COMPARED: Final = 20  # pages that another one is compared with, of those 
 _REMEMBERED: Final = 200  # pages whose words are kept in memory
 
 
-def survey(conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID) -> None:
-    """Mark near duplicates, and settle which page keeps what the site repeats.
+def survey(conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID, policy: RunPolicy | None = None) -> None:
+    """Hold back what would overwrite too much, mark near duplicates, and settle which page keeps what the site repeats.
 
     A page whose share of that changes is in state `completed` afterwards: it waits to be chunked again.
     """
@@ -38,6 +40,9 @@ def survey(conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID) ->
         conn.execute(sql["lock_source"], key)
         shares = {"share": REPEAT_SHARE, "least": LEAST_PAGES}
         repeats = [row[0] for row in conn.execute(sql["repeats"], {**key, **shares})]
+        hold_losses(
+            conn, tenant_id=tenant_id, source_id=source_id, repeats=frozenset(repeats), policy=policy or RunPolicy()
+        )
         aliases = _near_duplicates(conn, tenant_id, source_id, frozenset(repeats))
         marked = {"page_ids": list(aliases), "aliases": list(aliases.values())}
         conn.execute(sql["mark_near_duplicates"], {**key, **marked})

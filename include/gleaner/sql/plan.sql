@@ -6,15 +6,19 @@ SELECT job_id, source_id, state, reason FROM gleaner.crawl_job
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND run_id = %(run_id)s
 
 -- mark_duplicates --
--- Of the pages with the very same bytes, the one with the shortest URL speaks for all; the others become its aliases.
-WITH ranked AS (
+-- Of the pages with the very same bytes, the one with the shortest URL speaks for all; the others become its aliases. What
+-- a complete crawl found no longer comes last.
+WITH last_crawl AS (
+    SELECT job_id, state FROM gleaner.crawl_job
+    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND kind = 'crawl' ORDER BY job_id DESC LIMIT 1
+), ranked AS (
     SELECT page_id, url,
            first_value(page_id) OVER same AS keeper_id,
            first_value(url) OVER same AS keeper_url
-    FROM gleaner.website_page
+    FROM gleaner.website_page p LEFT JOIN last_crawl ON last_crawl.state = 'complete'
     WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s
-      AND state IN ('fetched', 'completed', 'chunked') AND content_hash IS NOT NULL
-    WINDOW same AS (PARTITION BY content_hash ORDER BY length(url), url)
+      AND p.state IN ('fetched', 'completed', 'chunked') AND content_hash IS NOT NULL
+    WINDOW same AS (PARTITION BY content_hash ORDER BY coalesce(found_job < last_crawl.job_id, false), length(url), url)
 )
 UPDATE gleaner.website_page p
 SET state = 'skipped', reason = 'duplicate', alias_of = ranked.keeper_url
@@ -43,6 +47,38 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
         WHERE k.tenant_id = p.tenant_id AND k.source_id = p.source_id AND k.url = p.alias_of
           AND (k.state IN ('fetched', 'completed', 'chunked')
                OR k.state = 'skipped' AND further.state IN ('fetched', 'completed', 'chunked'))))
+
+-- release_held --
+-- Pages whose newest content was held back: it is read and looked at again, under this run's policy.
+UPDATE gleaner.website_page SET state = 'fetched', reason = NULL
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND reason = 'content_lost'
+  AND generation IS NOT NULL
+
+-- named_by_many --
+-- Canonical addresses that several pages named since the crawl began, the largest groups: with three of the pages.
+SELECT alias_of, pages[1], pages[(1 + cardinality(pages)) / 2], pages[cardinality(pages)]
+FROM (SELECT p.alias_of, array_agg(p.page_id ORDER BY p.url) AS pages, bool_or(p.fetched_at >= job.started_at) AS is_new
+      FROM gleaner.crawl_job job JOIN gleaner.website_page p USING (tenant_id, source_id)
+      WHERE job.tenant_id = %(tenant_id)s AND job.job_id = %(job_id)s AND p.source_id = %(source_id)s
+        AND p.state = 'skipped' AND p.reason = 'canonical' AND p.generation IS NOT NULL
+      GROUP BY p.alias_of) AS named
+WHERE is_new AND cardinality(pages) >= %(least)s
+ORDER BY cardinality(pages) DESC, alias_of LIMIT %(most)s
+
+-- newest_snapshots --
+-- Newest bytes of these pages, and of the page at this address.
+SELECT p.page_id, p.url, p.generation, s.body, s.content_type
+FROM gleaner.website_page p
+JOIN gleaner.page_snapshot s USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
+  AND (p.page_id = ANY(%(page_ids)s) OR p.url = %(url)s)
+ORDER BY p.page_id
+
+-- disbelieve --
+-- The pages that name this address speak for themselves.
+UPDATE gleaner.website_page SET state = 'fetched', reason = NULL, alias_of = NULL
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND reason = 'canonical'
+  AND alias_of = %(url)s AND generation IS NOT NULL
 
 -- lower_fence --
 -- Pages that were retired as duplicates and speak for themselves again: what they hold now may be loaded, nothing older.

@@ -4,8 +4,13 @@
 -- Pages with two crawls' evidence that there is no content any more, which still have chunks.
 SELECT p.page_id FROM gleaner.website_page p
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.missing_count >= 2
-  AND p.state <> 'gone'
+  AND p.state <> 'gone' AND p.reason IS DISTINCT FROM 'content_lost'
 ORDER BY p.page_id
+
+-- held_pages --
+-- Pages whose newest content is held back, because it would overwrite too much.
+SELECT count(*)::int FROM gleaner.website_page
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND reason = 'content_lost'
 
 -- evidence_of_skipped --
 -- A page without content, or one that leads to nothing: one more crawl that found nothing here.
@@ -35,6 +40,28 @@ WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 
   AND target.state = 'chunked'
   AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
 ORDER BY p.page_id
+
+-- moved_with_the_site --
+-- Those of the given pages whose content is known at another address by now: with the same blocks, or at the same path of
+-- one of the origins with the same title, half of the blocks, or nearly the same words.
+WITH gone AS (
+    SELECT p.page_id, regexp_replace(p.url, '^[a-z]+://[^/]+', '') AS path, d.block_hashes, d.title, d.bands
+    FROM gleaner.website_page p JOIN gleaner.page_document d USING (tenant_id, page_id)
+    WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.page_id = ANY(%(page_ids)s)
+      AND d.block_hashes <> '{}'
+), here AS (
+    SELECT p.url, d.block_hashes, d.title, d.bands
+    FROM gleaner.website_page p JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
+    WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.found_job = %(job_id)s AND p.state = 'chunked'
+)
+SELECT gone.page_id FROM gone JOIN here USING (block_hashes)
+UNION
+SELECT gone.page_id FROM gone
+CROSS JOIN unnest(%(origins)s::text[]) AS origin JOIN here ON here.url = origin || gone.path
+WHERE here.title = gone.title OR here.bands && gone.bands
+   OR 2 * (SELECT count(*) FROM unnest(gone.block_hashes) AS hash WHERE hash = ANY(here.block_hashes))
+      >= cardinality(gone.block_hashes)
+ORDER BY page_id
 
 -- with_chunks --
 -- Those of the given pages that have chunks: what a delete would really cost.

@@ -19,12 +19,49 @@ GROUP BY hash
 HAVING count(*) >= %(least)s AND count(*) > %(share)s * (SELECT count(*) FROM documents)
 ORDER BY hash
 
+-- overwriting --
+-- Pages whose documents are of newer bytes than all that is loaded of them.
+SELECT p.page_id FROM gleaner.website_page p
+JOIN gleaner.page_document d USING (tenant_id, page_id, generation)
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'completed'
+  AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
+  AND NOT EXISTS (SELECT 1 FROM gleaner.knowledge_generation g
+                  WHERE g.tenant_id = p.tenant_id AND g.source_id = p.page_id AND g.generation >= p.generation)
+ORDER BY p.page_id
+
+-- at_stake --
+-- Pages of the source that have chunks, and those of them that have no content any more.
+SELECT count(*)::int, count(*) FILTER (WHERE p.state = 'skipped' AND p.alias_of IS NULL)::int
+FROM gleaner.website_page p
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
+  AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
+
+-- before_and_after --
+-- What a page says now, and what is loaded of it under one of its models.
+SELECT d.document, (SELECT coalesce(string_agg(k.full_text, E'\n' ORDER BY k.chunk_type, k.chunk_index), '')
+                    FROM gleaner.tenant_knowledge k
+                    WHERE k.tenant_id = d.tenant_id AND k.source_id = d.page_id
+                      AND k.embedding_model = (SELECT min(o.embedding_model) FROM gleaner.tenant_knowledge o
+                                               WHERE o.tenant_id = d.tenant_id AND o.source_id = d.page_id))
+FROM gleaner.page_document d WHERE d.tenant_id = %(tenant_id)s AND d.page_id = %(page_id)s
+
+-- hold --
+-- These pages say nothing that may take the place of what is known of them.
+UPDATE gleaner.website_page SET state = 'skipped', reason = 'content_lost', alias_of = NULL
+WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s) AND state = 'completed'
+
 -- candidates --
--- Pages that share a band with another one, with those bands; the shortest address comes first.
-WITH ranked AS (
-    SELECT p.page_id, p.url, d.bands, row_number() OVER (ORDER BY length(p.url), p.url) AS rank
+-- Pages that share a band with another one, with those bands; the shortest address comes first, and what a complete crawl
+-- found no longer last.
+WITH last_crawl AS (
+    SELECT job_id, state FROM gleaner.crawl_job
+    WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND kind = 'crawl' ORDER BY job_id DESC LIMIT 1
+), ranked AS (
+    SELECT p.page_id, p.url, d.bands,
+           row_number() OVER (ORDER BY coalesce(p.found_job < last_crawl.job_id, false), length(p.url), p.url) AS rank
     FROM gleaner.page_document d
     JOIN gleaner.website_page p USING (tenant_id, page_id, generation)
+    LEFT JOIN last_crawl ON last_crawl.state = 'complete'
     WHERE d.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s
       AND (p.state IN ('completed', 'chunked') OR p.state = 'skipped' AND p.reason = 'near_duplicate')
 ), banded AS (
