@@ -37,7 +37,7 @@ RUN chmod -R a+rX /opt/gleaner && python -m compileall -q /opt/airflow/include \
     && touch /opt/airflow/airflow.cfg
 USER 50000:0
 WORKDIR /opt/airflow
-# tiktoken's ranks and the model's graph are there, whole, and found without a network.
+# The vocabulary and the model's graph are there, whole, and found without a network.
 RUN python -c 'from include.gleaner.chunk.tokens import count_tokens; assert count_tokens("hello world") == 2'
 ENTRYPOINT ["/usr/bin/dumb-init", "--", "/opt/gleaner/compose/entrypoint.sh"]
 CMD ["version"]

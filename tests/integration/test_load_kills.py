@@ -39,9 +39,9 @@ from include.gleaner import pipeline
 from include.gleaner.config import EmbedPolicy
 import include.gleaner.pipeline.loading, include.gleaner.pipeline.connections, include.gleaner.embed.client
 from include.gleaner.pipeline import grouping
-from include.gleaner.chunk.encodings import encoding
+from include.gleaner.chunk.encodings import counter
 from airflow.providers.postgres.hooks.postgres import PostgresHook
-encoding("cl100k_base").encode("warm")
+counter("cl100k_base")
 real = EmbedPolicy.__init__
 EmbedPolicy.__init__ = lambda self, **values: real(self, **{**values, "max_inputs": %d, "concurrency": %d})
 grouping.CHUNKS_PER_GROUP = %d

