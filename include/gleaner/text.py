@@ -37,12 +37,10 @@ _SELECTED: Final = re.compile(f"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff
 _BINARY: Final = re.compile(f"[{_CONTROL}\ud800-\udfff]")
 _LINE_END: Final = re.compile("\r\n?|[\u0085\u2028\u2029]")
 _WORD: Final = re.compile("\\w[\\w\u200c\u200d'’]*")
-# The same for ASCII, in half the time: signs set words apart, apostrophes do not.
-_ASCII_SIGNS: Final = {
-    code: None if chr(code) == "'" else " "
-    for code in range(128)
-    if not (chr(code).isalnum() or chr(code) in ("_", DIVIDER))
-}
+# The same for ASCII, in a tenth of the time: signs set words apart, apostrophes do not.
+_ASCII_SIGNS: Final = bytes(
+    code if code >= 128 or chr(code).isalnum() or chr(code) in ("_", DIVIDER) else ord(" ") for code in range(256)
+)
 _TYPOGRAPHIC: Final = "‘’“”–—"  # what else stands in texts that are ASCII otherwise; folding leaves them as they are
 _SIGNS: Final = re.compile(f"[^\\w'’\u200c\u200d{DIVIDER}]+")
 
@@ -85,7 +83,7 @@ def fold(text: str, language: str) -> str:
     Case, compatibility forms, Arabic and Latin diacritics, kashida and the script of digits are levelled out; ZWNJ
     becomes a space. Arabic letters become Persian ones only where the language is Persian: in Arabic they are others.
     """
-    if _is_plain(text):
+    if _plain(text).isascii():
         return text.casefold()
     text = _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold()))
     text = _FOLDED.sub(_folded, text)
@@ -99,22 +97,27 @@ def _folded(found: re.Match[str]) -> str:
     return _FOLDS[letter] if letter in _FOLDS else str(unicodedata.decimal(letter))
 
 
+def folded_words(text: str, language: str) -> list[str]:
+    """The words of `text`, each as `fold` has it."""
+    if (plain := _plain(text)).isascii():
+        return set_apart(plain).casefold().split()  # the same, and half as long
+    return set_apart(fold(text, language)).split()
+
+
 def count_words(text: str) -> int:
     """Number of words; a Persian word with ZWNJ inside is one, signs alone are none."""
-    return len(set_apart(text).split()) if _is_plain(text) else len(_WORD.findall(text))
+    return len(set_apart(plain).split()) if (plain := _plain(text)).isascii() else len(_WORD.findall(text))
 
 
 def set_apart(text: str) -> str:
     """`text` with its words set apart by spaces, nothing left of signs but DIVIDER."""
+    text = _plain(text)
+    return text.encode().translate(_ASCII_SIGNS, b"'").decode() if text.isascii() else _SIGNS.sub(" ", text)
+
+
+def _plain(text: str) -> str:
+    """`text` without the quotes and dashes of good typography: ASCII, if there is nothing else beyond it."""
     if not text.isascii():
         for sign in _TYPOGRAPHIC:
             text = text.replace(sign, "'" if sign == "’" else " ")
-    return text.translate(_ASCII_SIGNS) if text.isascii() else _SIGNS.sub(" ", text)
-
-
-def _is_plain(text: str) -> bool:
-    """Whether there is nothing but ASCII and the quotes and dashes of good typography."""
-    if not text.isascii():
-        for sign in _TYPOGRAPHIC:
-            text = text.replace(sign, "")
-    return text.isascii()
+    return text

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
+import msgspec
 import psycopg
 from isal import isal_zlib
 from psycopg.types.json import Jsonb
@@ -158,7 +159,7 @@ def _store_documents(conn: psycopg.Connection, tally: BatchTally, read: list[tup
             "languages": [document.language for document in documents],
             "word_counts": [document.word_count for document in documents],
             "content_hashes": [document.content_hash for document in documents],
-            "documents": [Jsonb(document_to_json(document)) for document in documents],
+            "documents": [Jsonb(document_to_json(document), msgspec.json.encode) for document in documents],
             "block_hashes": [_literal(result.block_hashes) for _, result in read],
             "bands": [_literal(result.bands) for _, result in read],
         },

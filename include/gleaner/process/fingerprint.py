@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
+
+import msgspec
 
 from include.gleaner.models import Document
 from include.gleaner.process.records import document_to_json
@@ -19,5 +20,4 @@ def fingerprint_of(document: Document) -> bytes:
     """SHA-256 over every field but the hash itself."""
     record = document_to_json(document)
     del record["content_hash"]
-    text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(msgspec.json.encode(record, order="sorted")).digest()

@@ -37,9 +37,18 @@ _PERSIAN_WORDS: Final = frozenset(
 # Of English, and of no other language together: where the page says that it is English, they do for the model.
 _ENGLISH_WORDS: Final = frozenset(["the", "and", "that", "with", "this", "are", "for", "you", "which", "from", "to"])
 _ENGLISH_SHARE: Final = 0.08
-# Where the page says nothing: running text of English has twice that share of them, and many different ones.
-_PLAIN_ENGLISH_SHARE: Final = 0.15
-_PLAIN_ENGLISH_WORDS: Final = 6
+_ENGLISH_DIFFERENT: Final = 3
+# Whether the page says so or nothing: small words that are a third of running English. Some are words of other
+# languages, too ("is", "by", "of", "as" and "was" of Afrikaans), so that two of those above must be among them.
+_SMALL_WORDS: Final = frozenset((
+    "the", "and", "that", "with", "this", "are", "for", "you", "which", "from", "to", "of", "is", "by", "be", "or",
+    "not", "it", "as", "if", "can", "has", "an", "its", "when", "than", "any", "other", "these", "there", "been",
+    "will", "your", "into", "only", "but", "they", "have", "may", "must", "was", "were", "should", "used", "using",
+    "one",
+))  # fmt: skip
+_SMALL_SHARE: Final = 0.2
+_SMALL_DIFFERENT: Final = 4
+_ENGLISH_LEAST: Final = 2
 # Of Kurmanji, in Latin letters.
 _KURDISH_WORDS: Final = frozenset(["û", "di", "ku", "ji", "bi", "yên", "xwe", "ên", "wî", "wê", "kes", "dike", "mafê"])
 _TURKISH_ONLY: Final = re.compile("[ığİöü]")
@@ -98,9 +107,18 @@ def language_of(text: str, stated: str) -> str:
 
 def _is_english(sample: str, *, is_stated: bool) -> bool:
     words = sample.lower().split()
-    share, different = (_ENGLISH_SHARE, 3) if is_stated else (_PLAIN_ENGLISH_SHARE, _PLAIN_ENGLISH_WORDS)
-    found = sum(map(_ENGLISH_WORDS.__contains__, words))
-    return found >= share * len(words) and len(_ENGLISH_WORDS.intersection(words)) >= different
+    different = len(_ENGLISH_WORDS.intersection(words))
+    if is_stated and different >= _ENGLISH_DIFFERENT and _share(words, _ENGLISH_WORDS) >= _ENGLISH_SHARE:
+        return True
+    return (
+        different >= _ENGLISH_LEAST
+        and len(_SMALL_WORDS.intersection(words)) >= _SMALL_DIFFERENT
+        and _share(words, _SMALL_WORDS) >= _SMALL_SHARE
+    )
+
+
+def _share(words: list[str], known: frozenset[str]) -> float:
+    return sum(map(known.__contains__, words)) / len(words)
 
 
 def _letters_in(sample: str) -> int:

@@ -41,7 +41,7 @@ def without_repeats(document: Document, dropped: Collection[int]) -> Document:
 
 
 def _of_block(block: Block) -> int | None:
-    if block.kind in _KEPT_KINDS or len(block.text.split(None, _LEAST_WORDS)) < _LEAST_WORDS:
+    if block.kind in _KEPT_KINDS or len(block.text.split(None, _LEAST_WORDS - 1)) < _LEAST_WORDS:
         return None
     return _number("block", block.text)
 

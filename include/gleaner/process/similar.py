@@ -11,7 +11,7 @@ from typing import Final
 from rensa import RMinHash
 
 from include.gleaner.models import Document
-from include.gleaner.text import UNSPACED, fold, set_apart
+from include.gleaner.text import UNSPACED, fold, folded_words
 
 SIMILAR: Final = 0.95  # Jaccard index of the shingles
 _SHINGLE: Final = 5  # words
@@ -38,7 +38,7 @@ def bands_of(document: Document) -> list[int]:
     if not shingles:
         return []
     minhash = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-    minhash.update(list(shingles))
+    minhash.update(shingles)
     digest = minhash.digest()
     rows = _PERMUTATIONS // _BANDS
     parts = [struct.pack(f">H{rows}I", band, *digest[band * rows : (band + 1) * rows]) for band in range(_BANDS)]
@@ -75,13 +75,14 @@ def _words(document: Document) -> list[str]:
     parts: list[str] = []
     for section in document.sections:
         parts += [*section.path[-1:], *(block.text for block in section.blocks)]
-    return set_apart(fold("\n".join(parts), document.language)).split()
+    return folded_words("\n".join(parts), document.language)
 
 
-def _shingles(words: list[str], language: str) -> set[str]:
+def _shingles(words: list[str], language: str) -> list[str]:
+    """Pieces of the text, one after another; of equal ones each."""
     if language in UNSPACED or len(words) <= _SHINGLE:
         text = " ".join(words)
-        if language in UNSPACED:
-            return {text[at : at + _LETTERS] for at in range(max(len(text) - _LETTERS, 0) + 1)} - {""}
-        return {text} - {""}
-    return set(map(" ".join, zip(*(words[at:] for at in range(_SHINGLE)), strict=False)))
+        if language in UNSPACED and text:
+            return [text[at : at + _LETTERS] for at in range(max(len(text) - _LETTERS, 0) + 1)]
+        return [text] if text else []
+    return list(map(" ".join, zip(*(words[at:] for at in range(_SHINGLE)), strict=False)))

@@ -53,6 +53,12 @@ def test_plain_english_is_known_without_the_model(monkeypatch: pytest.MonkeyPatc
         " kabels u nodig hebt en hoe u de accu oplaadt. Lees ook de tekst and follow the steps op de doos."
     )
     assert document(f"<p>{dutch}").language == "nl"
+    # "is", "by", "of", "as" and "was" are Afrikaans, too.
+    afrikaans = (
+        "Die pomp is by die tuin of die skuur, en was vroeër by die rivier. As die water koud is, is dit beter te wag. "
+        "Dit is maklik om die batterye by die kas te laai, of om hulle in die son te sit as daar geen krag is nie."
+    )
+    assert document(f"<p>{afrikaans}").language == "af"
     monkeypatch.setattr(language, "_guesses", lambda _: pytest.fail("the model was asked"))
     assert document(f"<p>{text}").language == "en"
 

@@ -1,0 +1,36 @@
+"""Words of a text: the short ways for plain texts find what the long ways find."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.gleaner.text import count_words, fold, folded_words, set_apart
+
+LETTERS = "aZ9_ \n\t.,'-/(é“’–…½™ß™کي\u200cكİ"
+
+
+@given(st.text(alphabet=LETTERS), st.sampled_from(["en", "fa", "tr"]))
+def test_folded_words_are_the_words_of_the_folded_text(text: str, language: str) -> None:
+    assert folded_words(text, language) == set_apart(fold(text, language)).split()
+
+
+@given(st.text(alphabet=[chr(code) for code in range(32, 127)] + ["\n", "’", "“"]))
+def test_a_plain_text_has_as_many_words_as_any_other(text: str) -> None:
+    assert count_words(text) == len(re.findall(r"\w[\w'’]*", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don't 'quote' it", ["dont", "quote", "it"]),
+        ("“Don’t” – said she…", ["dont", "said", "she"]),
+        ("a_b\tC/D (e-f)", ["a_b", "c", "d", "e", "f"]),
+        ("", []),
+    ],
+)
+def test_signs_set_words_apart_and_apostrophes_do_not(text: str, words: list[str]) -> None:
+    assert folded_words(text, "en") == words
