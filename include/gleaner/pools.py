@@ -24,7 +24,7 @@ class Pool:
 def _slots(stage: str) -> int:
     """By GLEANER_<STAGE>_SLOTS; the same in every component, because batches are cut to fill the slots."""
     value = os.environ.get(f"GLEANER_{stage}_SLOTS", "").strip()
-    return int(value) if value.isascii() and value.isdigit() and 0 < int(value) <= 10_000 else 4
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 6 and 0 < int(value) <= 10_000 else 4
 
 
 CRAWL: Final = Pool(name="gleaner_crawl", slots=_slots("CRAWL"), description="Gleaner: crawls (waiting for websites)")

@@ -268,7 +268,7 @@ def test_threads_come_from_the_environment(value: str, threads: int) -> None:
     assert threads_from({"GLEANER_EMBED_THREADS": value}) == threads
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "257", "٣"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "257", "٣", "9" * 5_000])
 def test_a_number_of_threads_that_is_none_is_told(value: str) -> None:
     with pytest.raises(SetupError, match="GLEANER_EMBED_THREADS"):
         threads_from({"GLEANER_EMBED_THREADS": value})

@@ -22,6 +22,7 @@ class _Airflow(BaseHTTPRequestHandler):
     failing: ClassVar[int]
     status: ClassVar[int]
     login: ClassVar[Any] = {"access_token": "t"}
+    told: ClassVar[Any] = {"dag_run_id": "r"}
 
     def do_POST(self) -> None:
         if self.path == "/auth/token":
@@ -35,7 +36,7 @@ class _Airflow(BaseHTTPRequestHandler):
         if len(self.asked) <= self.failing:
             self._answer(self.status, {"detail": "Database error"})
         else:
-            self._answer(200, {"dag_run_id": "r"})
+            self._answer(200, self.told)
 
     def _answer(self, status: int, body: Any) -> None:
         raw = json.dumps(body).encode()
@@ -101,10 +102,20 @@ def test_a_run_is_never_asked_for_twice(airflow: tuple[AirflowApi, type[_Airflow
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("login", [[1], {}, None, "hello"])
+@pytest.mark.parametrize(
+    "login", [[1], {}, None, "hello", *({"access_token": token} for token in (1, "", "é", "ت", "a\nb"))]
+)
 def test_what_is_no_airflow_is_told(airflow: tuple[AirflowApi, type[_Airflow]], login: object) -> None:
     api, server = airflow
     server.login = login
     with pytest.raises(SetupError, match="no Airflow"):
         api.trigger("ingest_website", {})
     assert server.asked == []
+
+
+@pytest.mark.parametrize("told", [[1], {}, None, "hello"])
+def test_answers_that_are_no_airflow_s_are_told(airflow: tuple[AirflowApi, type[_Airflow]], told: object) -> None:
+    api, server = airflow
+    server.told = told
+    with pytest.raises(SetupError, match="no Airflow"):
+        api.trigger("ingest_website", {})

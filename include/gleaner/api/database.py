@@ -23,17 +23,20 @@ SECONDS_IN_LINE: Final = 5.0
 STATEMENT_TIMEOUT: Final = "5s"
 LOCK_TIMEOUT: Final = "2s"
 _slots: Final = threading.BoundedSemaphore(MOST_CONNECTIONS)
+EXPORTS: Final = threading.BoundedSemaphore(2)  # they take minutes: beside the others, not instead of them
 
 
 @contextmanager
-def knowledge(*, statement_timeout: str = STATEMENT_TIMEOUT) -> Iterator[Connection]:
+def knowledge(
+    *, statement_timeout: str = STATEMENT_TIMEOUT, slots: threading.BoundedSemaphore = _slots
+) -> Iterator[Connection]:
     """The knowledge database, autocommit. For `def` endpoints, which FastAPI runs in threads: it waits.
 
     Open and close it within the endpoint, not as a dependency: those who wait for a connection would hold the threads
     that those who have one need. Answers 503 when the database cannot be used, is too busy, or a statement takes too
     long; the message says what to do.
     """
-    if not _slots.acquire(timeout=SECONDS_IN_LINE):
+    if not slots.acquire(timeout=SECONDS_IN_LINE):
         raise HTTPException(503, "too many requests at once; try again in a moment")
     try:
         with knowledge_connection(statement_timeout=statement_timeout, lock_timeout=LOCK_TIMEOUT) as conn:
@@ -50,7 +53,7 @@ def knowledge(*, statement_timeout: str = STATEMENT_TIMEOUT) -> Iterator[Connect
     except psycopg.OperationalError as error:
         raise HTTPException(503, f"the knowledge database cannot be reached ({type(error).__name__})") from None
     finally:
-        _slots.release()
+        slots.release()
 
 
 def rows(conn: Connection, query: str, key: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:

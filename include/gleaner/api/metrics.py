@@ -155,7 +155,7 @@ def _read_breakers(conn: psycopg.Connection, samples: Samples) -> None:
 
 def _capacity() -> float | None:
     value = os.environ.get("GLEANER_DATABASE_CAPACITY_BYTES", "")
-    return float(value) if value.isascii() and value.isdigit() and int(value) else None
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 20 and int(value) else None
 
 
 _scrapes: Final = Scrapes(collect)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, Final
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from include.gleaner.api import airflow_side
 from include.gleaner.api.access import may_edit, may_read
-from include.gleaner.api.database import knowledge
+from include.gleaner.api.database import EXPORTS, knowledge
 from include.gleaner.api.leftovers import left_over
 from include.gleaner.api.sources import Named, Tenant
+from include.gleaner.api.streaming import HeldStream
 from include.gleaner.ops import erase, forget
 from include.gleaner.sql import queries
 
@@ -105,20 +105,19 @@ def erase_tenant(change: Erase, user: GetUserDep) -> dict[str, Any]:
 
 
 @router.get("/export", dependencies=[may_edit])
-def export(tenant: Tenant, user: GetUserDep) -> StreamingResponse:
+def export(tenant: Tenant, user: GetUserDep) -> HeldStream:
     """Everything of a tenant as gzip-compressed lines of JSON."""
-    with knowledge() as conn:
+    with ExitStack() as taken:
+        conn = taken.enter_context(knowledge(statement_timeout=EXPORT_TIMEOUT, slots=EXPORTS))
         if conn.execute(queries("views")["is_tenant"], {"tenant_id": tenant}).fetchone() is None:
             raise HTTPException(404, "there is no such tenant")
-
-    def blocks() -> Iterator[bytes]:
-        with knowledge(statement_timeout=EXPORT_TIMEOUT) as conn:
-            yield from erase.export_tenant(conn, tenant)
-
-    airflow_side.record(user, "export", tenant=tenant)
+        blocks = erase.export_tenant(conn, tenant)
+        taken.callback(blocks.close)
+        airflow_side.record(user, "export", tenant=tenant)
+        held = taken.pop_all()
     name = f"gleaner-{tenant}.ndjson.gz"
-    return StreamingResponse(
-        blocks(), media_type="application/gzip", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    return HeldStream(
+        blocks, held, media_type="application/gzip", headers={"Content-Disposition": f'attachment; filename="{name}"'}
     )
 
 

@@ -148,7 +148,7 @@ def threads_from(environ: Mapping[str, str]) -> int:
     value = environ.get("GLEANER_EMBED_THREADS", "").strip()
     if not value:
         return min(2, os.cpu_count() or 1)
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 256:
+    if not value.isascii() or not value.isdigit() or len(value) > 3 or not 1 <= int(value) <= 256:
         raise SetupError("GLEANER_EMBED_THREADS needs a whole number from 1 to 256")
     return int(value)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import quote
 
 import requests
@@ -143,7 +144,7 @@ class AirflowApi:
         self._call("PATCH", f"/dags/{dag_id}/dagRuns/{quote(run_id)}", {"state": "failed"})
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return cast("dict[str, Any]", self._call(method, path, body))
+        return _Answer(self._call(method, path, body) or {})
 
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing_ok: bool = False
@@ -158,7 +159,13 @@ class AirflowApi:
             return None
         if not response.ok:
             raise RequestError(f"Airflow refuses {method} {path} with {response.status_code}: {_detail(response)}")
-        return cast("dict[str, Any]", response.json()) if response.content else None
+        try:
+            answer = response.json() if response.content else None
+        except ValueError:
+            answer = ...
+        if answer is not None and not isinstance(answer, dict):
+            raise SetupError(f"what answers is no Airflow: {method} {path} gives no JSON object")
+        return answer
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> requests.Response:
         for fresh in (False, True):
@@ -177,8 +184,17 @@ class AirflowApi:
         try:
             token = response.json()["access_token"]
         except (ValueError, KeyError, TypeError):
-            raise SetupError("what answers is no Airflow: it gives no token for a login") from None
+            token = None
+        if not isinstance(token, str) or not re.fullmatch(r"[\w.~+/=-]+", token, re.ASCII):
+            raise SetupError("what answers is no Airflow: it gives no token for a login")
         self._session.headers["Authorization"] = f"Bearer {token}"
+
+
+class _Answer(dict[str, Any]):
+    """What Airflow says; without what it always says it is none."""
+
+    def __missing__(self, name: str) -> Any:
+        raise SetupError(f"what answers is no Airflow: its answer has no {name}")
 
 
 def _detail(response: requests.Response) -> str:

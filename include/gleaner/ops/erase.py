@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -69,7 +69,7 @@ def erase_tenant(conn: psycopg.Connection, tenant_id: str, *, seconds: float = f
     return Erased(done=True, rows=rows)
 
 
-def export_tenant(conn: psycopg.Connection, tenant_id: str) -> Iterator[bytes]:
+def export_tenant(conn: psycopg.Connection, tenant_id: str) -> Generator[bytes]:
     """Everything of the tenant as gzip-compressed lines of JSON, as it is at one moment.
 
     The first line says what it is, each further one is {"table": ..., "row": {...}}, and the last has the number of

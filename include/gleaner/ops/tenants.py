@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("tokens", nargs="?", help="with quota: tokens a month, or none")
     parser.add_argument("--dsn", default=os.environ.get("GLEANER_DSN", ""), help="default: $GLEANER_DSN or libpq's own")
     options = parser.parse_args(arguments)
-    is_number = (options.tokens or "").isascii() and (options.tokens or "").isdigit()
+    tokens = options.tokens or ""
+    is_number = tokens.isascii() and tokens.isdigit() and len(tokens) < 20
     if options.action == "quota" and options.tokens != "none" and not is_number:
         parser.error("quota needs a number of tokens, or none")
     try:

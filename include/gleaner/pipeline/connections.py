@@ -228,7 +228,7 @@ def endpoint_state(conn: psycopg.Connection) -> StateStore:
 
 def _redis_database(connection: Connection) -> int:
     value = _extra(connection).get("db", 0)
-    if isinstance(value, bool) or not str(value).isdecimal():
+    if isinstance(value, bool) or not str(value).isdecimal() or len(str(value)) > 5:
         raise ConnectionMissingError(f"connection {REDIS_CONN_ID!r}: db in the extra must be the number of a database")
     return int(value)
 
