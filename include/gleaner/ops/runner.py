@@ -19,6 +19,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from include.gleaner.errors import SchemaError
+from include.gleaner.ops.session import check_session
 from include.gleaner.sql import queries
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def only_runner(dsn: str, name: str) -> Iterator[psycopg.Connection]:
         with contextlib.suppress(psycopg.errors.InvalidParameterValue):  # a server that cannot see its clients die
             conn.execute(queries("migrate")["watch_client"])
         conn.execute(queries("session")["pin"], {"statement_timeout": "0", "lock_timeout": "0"})
+        check_session(conn)
         conn.execute(queries("migrate")["no_timeouts"])
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
         while not (row := conn.execute(queries("migrate")["try_lock"]).fetchone()) or not row[0]:

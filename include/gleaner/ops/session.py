@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from include.gleaner.errors import SetupError
 from include.gleaner.sql import queries
+
+_LOOKS: Final = 3  # a pooler that deals sessions out in turns may give the same one by chance
 
 
 def open_session(dsn: str) -> psycopg.Connection:
@@ -16,10 +20,39 @@ def open_session(dsn: str) -> psycopg.Connection:
     conn = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
     try:
         conn.execute(queries("session")["pin"], {"statement_timeout": None, "lock_timeout": None})
+        check_session(conn)
     except BaseException:
         conn.close()
         raise
     return conn
+
+
+def check_session(conn: psycopg.Connection) -> None:
+    """Raise SetupError where a pooler gives each transaction another session of the server.
+
+    Settings, temporary tables and locks of a session would be those of whoever comes next. `conn` is outside of a
+    transaction. A pooler in between is known by its process number, which is none of the server's; it keeps sessions
+    apart if what it gives to somebody else meanwhile is another one.
+    """
+    if _backend(conn) == conn.info.backend_pid:
+        return
+    info = conn.info
+    beside = make_conninfo("", **info.get_parameters(), password=info.password or None)
+    with psycopg.connect(beside, autocommit=True) as other:
+        for _ in range(_LOOKS):
+            mine = _backend(conn)
+            with other.transaction():
+                if mine == _backend(other) or mine != _backend(conn):
+                    raise SetupError(
+                        "the database is reached through a pooler that gives each transaction another session, as "
+                        "PgBouncer does with pool_mode=transaction; Gleaner needs sessions of its own: set "
+                        "pool_mode=session for its database, or name Postgres itself"
+                    )
+
+
+def _backend(conn: psycopg.Connection) -> int:
+    row = conn.execute(queries("session")["backend"]).fetchone()
+    return int(row[0]) if row else 0
 
 
 @contextmanager

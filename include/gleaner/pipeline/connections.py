@@ -40,12 +40,14 @@ def knowledge_connection(
     from psycopg.errors import ForeignKeyViolation
 
     from include.gleaner.ops.migrate import check_schema
+    from include.gleaner.ops.session import check_session
     from include.gleaner.sql import queries
 
     with closing(_opened()) as conn:
         conn.autocommit = True  # transactions are opened where they belong
         conn.prepare_threshold = None  # a prepared plan of one tenant can be a hundred times slower for another
         conn.execute(queries("session")["pin"], {"statement_timeout": statement_timeout, "lock_timeout": lock_timeout})
+        check_session(conn)
         check_schema(conn)
         try:
             yield conn

@@ -15,3 +15,7 @@ SELECT set_config('search_path', 'pg_catalog, ' || coalesce((
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('statement_timeout', coalesce(%(statement_timeout)s, current_setting('statement_timeout')), false),
        set_config('lock_timeout', coalesce(%(lock_timeout)s, current_setting('lock_timeout')), false)
+
+-- backend --
+-- Which process of the server answers.
+SELECT pg_backend_pid()
