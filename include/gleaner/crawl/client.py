@@ -149,7 +149,7 @@ def _head_of(status: int, headers: Mapping[str, str]) -> Answer:
         etag=_printable(headers.get("ETag")),
         last_modified=_printable(headers.get("Last-Modified")),
         robots_tag=headers.get("X-Robots-Tag", ""),
-        retry_after=_retry_after(headers.get("Retry-After")),
+        retry_after=_retry_after(headers.get("Retry-After"), headers.get("Date")),
     )
 
 
@@ -217,16 +217,21 @@ def _last_type(value: str) -> str:
     return types[-1] if len(types) > 1 else value
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from now; the header has them as a number or as a date."""
+def _retry_after(value: str | None, date: str | None) -> float | None:
+    """Seconds from now; the header has them as a number, or as a date by the server's clock, whose `date` is now."""
     if not value:
         return None
     if value.strip().isdecimal():
         return float(value[:12])
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        until = parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+    try:
+        now = parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        now = time.time()
+    return max(0.0, until - now)
 
 
 def _as_sent(location: str | None) -> str | None:

@@ -6,6 +6,7 @@ codes are, when they look like codes.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import math
@@ -95,7 +96,8 @@ def of_status(
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date); None when neither can be read.
 
-    `headers` has its names in lower case, or compares them without case.
+    A date is by the clock of the server: if it tells its own, that one counts, not `now`. `headers` has its names in
+    lower case, or compares them without case.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -104,9 +106,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     seconds = _seconds(value)
     if seconds is None and value:
         try:
-            seconds = max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+            until = email.utils.parsedate_to_datetime(value).timestamp()
         except (ValueError, OverflowError, TypeError):
             return None
+        with contextlib.suppress(ValueError, OverflowError, TypeError):
+            now = email.utils.parsedate_to_datetime(headers.get("date") or "").timestamp()
+        seconds = max(0.0, until - now)
     return seconds
 
 

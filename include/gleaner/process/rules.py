@@ -72,7 +72,25 @@ _OUTAGE: Final = re.compile(
     | (?:oops\W{0,3})?something\ went\ wrong | (?:this\ (?:page|site)\ is\ )?temporarily\ unavailable | too\ many\ requests
     | (?:scheduled|(?:site|website)\ (?:is\ )?(?:under|down\ for)|under)\ maintenance | maintenance\ mode
     | we(?:[’']ll|\ will)\ be\ (?:right\ )?back(?:\ (?:soon|shortly|online\ soon))? | account\ suspended
+    | (?:our\ |the\ |a\ )?(?:new\ )?(?:web\ ?site|site|page|shop|store)?(?:\ is\ |\ )?(?:coming|launching|opening)\ (?:very\ )?soon
+    | (?:(?:our|the|this)\ )?(?:new\ )?(?:web\ ?site|site|page|shop)?(?:\ is\ |\ )?(?:currently\ )?under\ construction
+    | (?:be\ )?launching\ soon | (?:in\ k[üu]rze|demnächst)(?:\ (?:hier|verfügbar))? | (?:seite\ )?im\ aufbau | bientôt\ disponible
+    | (?:site\ )?en\ construction | próximamente | (?:sitio\ |página\ )?en\ construcción | em\ breve | prossimamente | yakında
+    | (?:به.?زودی|بزودی)(?:\ (?:برمی.?گردیم|افتتاح\ می.?شود))? | (?:سایت\ )?در\ دست\ (?:ساخت|احداث|طراحی) | قريب[اً]{1,2}
     | (?:وب.?)?سایت\ (?:موقتا\S?\ )?(?:در\ حال\ (?:تعمیر|به.?روز.?رسانی)|در\ دست\ تعمیر).{0,20}""",
+    re.I | re.X,
+)
+# Of one thing that is not there any more, where the rest of the site is.
+_NO_SUCH: Final = re.compile(
+    r"""(?:sorry\W{0,3})?(?:the\ |this\ |that\ |your\ )?(?:requested\ )?(?:product|article|item|post|entry|listing|event|offer|document|record|job|profile|user|category)
+      \ (?:(?:was|is|could|can)?\ ?(?:not|n[’']t)\ ?(?:be\ )?found|(?:is\ )?no\ longer\ available|does\ not\ exist|does\ ?n[o’']t\ exist|has\ (?:been\ removed|expired))
+    | (?:produkt|artikel|beitrag)\ (?:wurde\ )?nicht\ (?:mehr\ )?(?:gefunden|verfügbar) | (?:produit|article)\ (?:introuvable|non\ trouvé)
+    | (?:producto|artículo)\ no\ encontrado | no\ (?:search\ )?results?(?:\ (?:were\ )?found)?
+    | (?:این\ )?(?:محصول|کالا|مطلب|نوشته).{0,20}(?:یافت|پیدا|موجود)\ ?(?:نشد|نیست)""",
+    re.I | re.X,
+)
+_LOADING: Final = re.compile(
+    r"\W*(?:loading|please\ wait|wird\ geladen|chargement|cargando|در\ حال\ بارگذاری)\W*(?:please\ wait\W*)?",
     re.I | re.X,
 )
 _CONSENT: Final = re.compile(
@@ -135,6 +153,8 @@ def _is_shell(evidence: Evidence) -> bool:
     tags = list(evidence.page.elements())
     if not any(tag.name == "script" for tag in tags):
         return False
+    if _LOADING.fullmatch(evidence.text):
+        return True
     notes = [tag for tag in tags if tag.name == "noscript"][:20]
     if any(_NEEDS_SCRIPT.search(tag.text()) for tag in notes) or _NEEDS_SCRIPT.search(evidence.text):
         return True
@@ -144,7 +164,7 @@ def _is_shell(evidence: Evidence) -> bool:
 
 _RULES: Final[tuple[tuple[str, Callable[[Evidence], bool]], ...]] = (
     ("directory_listing", _is_directory),
-    ("soft_404", lambda evidence: _titled(evidence, _NOT_FOUND, _SHORT)),
+    ("soft_404", lambda evidence: _titled(evidence, _NOT_FOUND, _SHORT) or _titled(evidence, _NO_SUCH, _BRIEF)),
     ("error_page", lambda evidence: _titled(evidence, _ERROR, _SHORT) or _titled(evidence, _OUTAGE, _BRIEF)),
     ("consent_wall", _is_consent),
     ("login_wall", _is_login),

@@ -175,6 +175,17 @@ def test_retry_after_is_told_in_seconds(value: str | timedelta, low: float, high
         assert low <= told <= high
 
 
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_date_to_retry_after_is_by_the_clock_of_the_server(hours: int) -> None:
+    there = datetime.now(UTC) + timedelta(hours=hours)
+    until = format_datetime(there + timedelta(seconds=30), usegmt=True)
+    headers = {"Retry-After": until, "Date": format_datetime(there, usegmt=True)}
+    raw = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    reply = Raw(f"HTTP/1.1 429 Slow\r\n{raw}Content-Length: 0\r\n\r\n".encode())
+    with TestWebsite({"/": reply}) as site, client_for(site) as client:
+        assert client.fetch(site.url).retry_after == 30
+
+
 @pytest.mark.parametrize("value", ["", "soon", "-5", "1e9", "99999999999999999999"])
 def test_a_retry_after_that_says_nothing_does_no_harm(value: str) -> None:
     with (

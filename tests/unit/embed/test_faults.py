@@ -50,6 +50,8 @@ def test_only_what_looks_like_a_code_is_quoted(code: object) -> None:
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
         ({"retry-after": "Tue, 14 Nov 2023 22:14:20 GMT"}, 60.0),
         ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0.0),  # past
+        ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT", "date": "Tue, 14 Nov 2023 21:59:00 GMT"}, 60.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:14:20 GMT", "date": "now"}, 60.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
