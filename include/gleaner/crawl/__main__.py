@@ -83,7 +83,7 @@ def _told(url: str, seen: Sequence[str], visit: Visit, rules: SiteRules) -> dict
         "reason": "too_many_redirects" if looping else visit.reason,
         "status": visit.status,
         "content_type": visit.content_type,
-        "bytes": len(visit.body),
+        "bytes": visit.raw_bytes,
         "sha256": visit.content_hash.hex() or None,
         "links": len(visit.links),
         "canonical": visit.alias_of if visit.reason == "canonical" else None,

@@ -17,7 +17,7 @@ UNASKED: Final = frozenset(
 )
 MAX_LAYERS: Final = 2  # of encodings upon each other
 GZIP_MAGIC: Final = b"\x1f\x8b"
-_WIRE_PIECE: Final = 16 * 1024
+_WIRE_PIECE: Final = 64 * 1024
 _STEP: Final = 256 * 1024  # at most so much is decompressed before somebody looks at the limits
 
 

@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Final, Self
 
-import requests
 import urllib3
-from requests.exceptions import RequestException
-from requests.models import PreparedRequest
-from requests.structures import CaseInsensitiveDict
 
 from include.gleaner.config import CrawlPolicy
 from include.gleaner.crawl.body import BodyFaultError, read_body
-from include.gleaner.crawl.guard import Deadlines, ForbiddenPortError, GuardedAdapter
+from include.gleaner.crawl.guard import Deadlines, ForbiddenPortError, GuardedPools
+from include.gleaner.crawl.urls import target_of
 from include.gleaner.errors import ForbiddenAddressError
 
 ACCEPT: Final = "text/html,application/xhtml+xml;q=0.9,application/xml;q=0.8,text/plain;q=0.5,*/*;q=0.1"
@@ -61,8 +58,8 @@ class Client:
     def __init__(self, policy: CrawlPolicy) -> None:
         self._policy = policy
         self._deadlines = Deadlines()
-        # The adapter alone, without a session: no cookies, no proxies, no .netrc, no setting of this machine.
-        self._adapter = GuardedAdapter(
+        # Pools alone, without a session: no cookies, no proxies, no .netrc, no setting of this machine.
+        self._pools = GuardedPools(
             local_hosts=frozenset(policy.local_hosts), deadlines=self._deadlines, pool_size=policy.concurrency
         )
         self._headers = {"User-Agent": policy.user_agent, "Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
@@ -76,7 +73,7 @@ class Client:
     def close(self) -> None:
         """Cut all connections; further requests end as `timeout`."""
         self._deadlines.close()
-        self._adapter.close()
+        self._pools.clear()
 
     def fetch(
         self,
@@ -101,44 +98,55 @@ class Client:
         limit = self._policy.max_body_bytes if max_bytes is None else max_bytes
         with self._deadlines.within(self._policy.deadline_seconds) as end:
             try:
-                with self._send(url, headers) as response:
-                    answer = _head_of(response.status_code, response.headers)
-                    try:
-                        return self._with_body(answer, response, any_type, limit, cut_at, end)
-                    except BodyFaultError as error:
-                        return replace(answer, fault=error.reason)
+                response = self._send(url, headers)
+                answer = _head_of(response.status, response.headers)
+                try:
+                    return self._with_body(answer, response, any_type, limit, cut_at, end)
+                except BodyFaultError as error:
+                    return replace(answer, fault=error.reason)
+                finally:
+                    response.close()  # what was read whole has given its connection back, any other is cut
+                    response.release_conn()
             except ForbiddenPortError:
                 return Answer(fault="forbidden_port")
             except ForbiddenAddressError:
                 return Answer(fault="forbidden_address")
-            except (requests.exceptions.InvalidURL, UnicodeError, ValueError):
+            except (UnicodeError, ValueError):
                 return Answer(fault="invalid_url")
-            except (RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
                 return Answer(fault="timeout" if time.monotonic() >= end else fault_of(error))
 
-    def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        request = PreparedRequest()
-        request.method, request.url, request.headers = "GET", url, CaseInsensitiveDict(headers)
+    def _send(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        pool, target = self._pools.connection_from_url(url), target_of(url)
         while True:
             try:
-                return self._adapter.send(request, stream=True, timeout=self._policy.timeout_seconds, verify=True)
-            except requests.exceptions.ConnectionError as error:
+                return pool.urlopen(
+                    "GET", target, headers=headers, retries=False, redirect=False, assert_same_host=False,
+                    timeout=self._policy.timeout_seconds, preload_content=False, decode_content=False,
+                )  # fmt: skip
+            except urllib3.exceptions.ProtocolError as error:
                 # A server may close a connection just as it is used again. That says nothing about the page.
                 if not self._deadlines.was_reused() or not any(isinstance(cause, STALE) for cause in _causes(error)):
                     raise
 
     def _with_body(
-        self, answer: Answer, response: requests.Response, any_type: bool, limit: int, cut_at: int | None, end: float
+        self,
+        answer: Answer,
+        response: urllib3.BaseHTTPResponse,
+        any_type: bool,
+        limit: int,
+        cut_at: int | None,
+        end: float,
     ) -> Answer:
         status = answer.status or 0
         if status not in SUCCESS:
-            _drain(response.raw, end)
+            _drain(response, end)
             is_fault = (status >= 400 and status not in (404, 410)) or (status < 300 and status not in EMPTY)
             return replace(answer, fault=f"http_{status}" if is_fault else None)
         if not any_type and answer.media_type not in PAGE_TYPES | XML_TYPES:
             return answer  # the caller sees the type; the body is not fetched
         encoding = response.headers.get("Content-Encoding", "")
-        return replace(answer, body=read_body(response.raw, encoding, max_bytes=limit, end=end, cut_at=cut_at))
+        return replace(answer, body=read_body(response, encoding, max_bytes=limit, end=end, cut_at=cut_at))
 
 
 def _head_of(status: int, headers: Mapping[str, str]) -> Answer:
@@ -186,16 +194,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 # By type and never by text: the text may hold the address, and the address may hold any word. First match counts.
 _FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
-    ((ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError), "tls"),
+    ((ssl.SSLError, urllib3.exceptions.SSLError), "tls"),
     ((urllib3.exceptions.NameResolutionError, socket.gaierror), "name_not_found"),
     ((urllib3.exceptions.NewConnectionError, ConnectionRefusedError), "no_connection"),
-    ((requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "timeout"),
+    ((urllib3.exceptions.TimeoutError, TimeoutError), "timeout"),
     (
         (
             urllib3.exceptions.IncompleteRead,
             urllib3.exceptions.InvalidChunkLength,
             http.client.IncompleteRead,
-            requests.exceptions.ChunkedEncodingError,
         ),
         "cut_off",
     ),

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -30,6 +28,7 @@ from include.gleaner.crawl.trail import Trail
 from include.gleaner.crawl.traps import Traps
 from include.gleaner.crawl.urls import Scope, canonicalize, origin_of
 from include.gleaner.crawl.visit import visit_page
+from include.gleaner.crawl.wave import Wave
 from include.gleaner.errors import CrawlError, InvalidParamError, StartPageError
 from include.gleaner.models import source_id_of
 
@@ -200,33 +199,22 @@ class _Crawl:
             return []
         return self._frontier.next_wave(min(left, WAVE))
 
-    def _fetch(self, wave: list[Due]) -> None:
-        """Visit a wave; what is done is written at once, so that a kill costs the requests under way and no more."""
-        waiting = iter(wave)
-        with ThreadPoolExecutor(self._policy.concurrency, thread_name_prefix="gleaner-fetch") as pool:
-            under_way: set[Future[Visit]] = set()
+    def _fetch(self, pages: list[Due]) -> None:
+        """Visit them; what is done is written at once, so that a kill costs little more than what was under way."""
+        with Wave(pages, self._visit, threads=self._policy.concurrency) as wave:
             try:
-                self._submit(pool, waiting, under_way)
-                while under_way:
-                    finished, under_way = wait(under_way, timeout=LOG_SECONDS, return_when=FIRST_COMPLETED)
-                    if self._is_late():
-                        self._stop(TIME_IS_OVER)
-                    self._submit(pool, waiting, under_way)
-                    self._store([future.result() for future in finished])
+                wave.submit()
+                while wave.under_way:
+                    visits = wave.gather(LOG_SECONDS)
+                    self._watch(visits)  # first: it says whether more is to be asked for
+                    if self._stopped is None:
+                        wave.submit()
+                    self._store(visits)
             except BaseException:
                 # Whoever ends the task does not wait for a slow site.
-                for future in under_way:
-                    future.cancel()
+                wave.cancel()
                 self._fetcher.abort()
                 raise
-
-    def _submit(self, pool: ThreadPoolExecutor, waiting: Iterator[Due], under_way: set[Future[Visit]]) -> None:
-        """Keep twice as many visits submitted as there are threads."""
-        while self._stopped is None and len(under_way) < 2 * self._policy.concurrency:
-            page = next(waiting, None)
-            if page is None:
-                return
-            under_way.add(pool.submit(self._visit, page))
 
     def _visit(self, page: Due) -> Visit:
         """In a thread: everything about one page that needs no database."""
@@ -243,16 +231,20 @@ class _Crawl:
         self._visited_here += len(settled)
         self._spent += sum(1 for visit in settled if visit.reason not in FREE_REASONS)
         for visit in settled:
-            if visit.kind in ("content", "unchanged") and (digest := visit.content_hash or visit.page.content_hash):
-                self._traps.has_seen(visit.page.url, digest)
             if visit.page.url in self._trail.start_chain:
                 check_start(visit)
-        self._watch_site(visits)
         self._log_progress()
 
-    def _watch_site(self, visits: list[Visit]) -> None:
-        """Stop when the site asks for more patience than a crawl has, or has stopped answering at all."""
+    def _watch(self, visits: list[Visit]) -> None:
+        """Notice one page under many names, and stop when time is over or when the site wants or needs it.
+
+        It asks for more patience than a crawl has, or has stopped answering at all.
+        """
+        if self._is_late():
+            self._stop(TIME_IS_OVER)
         for visit in visits:
+            if visit.kind in ("content", "unchanged") and (digest := visit.content_hash or visit.page.content_hash):
+                self._traps.has_seen(visit.page.url, digest)
             if visit.kind == "not_asked" and visit.reason == SITE_BUSY:
                 self._stop(SITE_ASKS_TO_WAIT)
             if visit.kind == "fault" and visit.reason in SITE_FAULTS:

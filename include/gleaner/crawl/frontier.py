@@ -218,7 +218,7 @@ class Frontier:
                 "states": ["skipped" if visit.alias_of else "fetched" for visit in visits],
                 "hashes": [visit.content_hash for visit in visits],
                 "bodies": [visit.packed for visit in visits],
-                "sizes": [len(visit.body) for visit in visits],
+                "sizes": [visit.raw_bytes for visit in visits],
                 "types": [visit.content_type for visit in visits],
                 "links": ["\n".join(visit.links) for visit in visits],
             },

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from requests.adapters import HTTPAdapter
+import certifi
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
@@ -154,27 +154,21 @@ def _cut(connection: HTTPConnection) -> None:
         connection.sock.shutdown(socket.SHUT_RDWR)  # no socket (yet): AttributeError
 
 
-class GuardedAdapter(HTTPAdapter):
-    """A requests adapter whose connections go to public addresses, or to the `local_hosts` ("host:port")."""
+class GuardedPools(PoolManager):
+    """Pools of connections that go to public addresses, or to the `local_hosts` ("host:port").
+
+    There is no proxy: behind one nobody could say which address is reached.
+    """
 
     def __init__(self, *, local_hosts: frozenset[str], deadlines: Deadlines, pool_size: int) -> None:
-        self._local_hosts = local_hosts
-        self._deadlines = deadlines
-        super().__init__(pool_connections=8, pool_maxsize=pool_size, max_retries=0, pool_block=False)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Called by the base class: a pool manager that makes guarded connections only."""
-        http, https = _connection_classes(self._local_hosts, self._deadlines)
-        manager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
-        manager.pool_classes_by_scheme = {
+        super().__init__(
+            num_pools=8, maxsize=pool_size, block=False, cert_reqs="CERT_REQUIRED", ca_certs=certifi.where()
+        )
+        http, https = _connection_classes(local_hosts, deadlines)
+        self.pool_classes_by_scheme = {
             "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
             "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": https}),
         }
-        self.poolmanager = manager
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Never: behind a proxy nobody could say which address is reached."""
-        raise ForbiddenAddressError("a crawl does not use proxies")
 
 
 def _connection_classes(

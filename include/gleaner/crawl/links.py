@@ -18,6 +18,7 @@ INSTANT_REFRESH_SECONDS: Final = 5  # a page that sends its reader elsewhere wit
 MAX_FEEDS: Final = 10
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
 _PIECE: Final = 64 * 1024
+MAX_TREE: Final = 512 * 1024  # bytes of a page that may become a tree, which takes up to ten times as much
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
 _INERT: Final = frozenset(("noscript", "template"))
 _TELLING: Final = frozenset(("a", "area", "iframe", "frame", "link", "meta", "base", "body", *_INERT))
@@ -189,6 +190,8 @@ def _parse(body: bytes, content_type: str, reader: _Reader) -> None:
         body = body.decode(reader.encoding, "replace").encode("utf-8", "replace")
     if reader.encoding.startswith("utf-16"):
         reader.encoding = "utf-8"  # as browsers do for queries
+    if len(body) <= MAX_TREE and not isinstance(reader, _CarefulReader) and _walk(body, reader):
+        return
     target = cast("Any", reader)  # the stubs ask for methods that a target need not have
     parser = etree.HTMLParser(target=target, encoding="utf-8", recover=True, no_network=True, huge_tree=True)
     try:
@@ -197,6 +200,29 @@ def _parse(body: bytes, content_type: str, reader: _Reader) -> None:
         parser.close()
     except (etree.ParserError, etree.XMLSyntaxError, AssertionError):
         return  # no markup at all: what was heard until then counts
+
+
+def _walk(body: bytes, reader: _Reader) -> bool:
+    """Let the reader hear of the elements of a tree; whether it did.
+
+    As good as to hear of them from the parser, which would need the interpreter's lock for each of them: four threads
+    that take turns at it cost half as much again. Not for pages that nest deeper than a tree of libxml2's can.
+    """
+    parser = etree.HTMLParser(
+        encoding="utf-8", recover=True, no_network=True, huge_tree=True, remove_comments=True, remove_pis=True
+    )
+    try:
+        parser.feed(body)
+        root: etree._Element | None = parser.close()
+    except (etree.ParserError, etree.XMLSyntaxError, AssertionError):
+        return False
+    if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.feed_error_log):
+        return False
+    while root is not None:
+        for element in root.iter(*_TELLING):
+            reader.start(element.tag, cast("Mapping[str, str]", element.attrib))
+        root = root.getnext()  # what follows </html>
+    return True
 
 
 def _with_encoded_query(href: str, encoding: str) -> str:

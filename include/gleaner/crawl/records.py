@@ -45,8 +45,8 @@ class Visit:
     reason: str | None = None
     status: int | None = None
     alias_of: str | None = None
-    body: bytes = b""
     packed: bytes = b""  # the body, compressed
+    raw_bytes: int = 0  # of the body
     content_hash: bytes = b""
     content_type: str = ""
     etag: str | None = None

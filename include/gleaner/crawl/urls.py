@@ -37,6 +37,8 @@ _SESSION_PATH: Final = re.compile(r";(?:jsessionid|phpsessid|sid)=[^;/]*", re.IG
 # An address that is canonical as soon as it is parsed: nearly all are, and the long way costs ten times as much.
 _PLAIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::[1-9][0-9]*)?/[A-Za-z0-9._~/-]*")
 
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+
 # Endings of files that are never a page. An address without one is asked for; the answer's type decides.
 _NO_PAGE: Final = re.compile(
     r"\.(?:jpe?g|png|gif|svgz?|webp|avif|ico|bmp|tiff?|heic|mp[34]|m4[av]|aac|ogg|oga|ogv|wav|flac|webm|avi|mov|mkv|wmv"
@@ -99,13 +101,24 @@ def _is_noise(part: str) -> bool:
 
 def origin_of(url: str) -> str:
     """Scheme, host and port of a canonical address, such as "https://example.com"."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    found = _ORIGIN.match(url)
+    return found[0] if found else ""
+
+
+def target_of(url: str) -> str:
+    """What a request for a canonical address asks its host for: path and query."""
+    target = url[len(origin_of(url)) :].partition("#")[0]
+    return target if target.startswith("/") else f"/{target}"
 
 
 def site_of(url: str) -> str:
     """Whom politeness is owed: host without "www.", and the port when it is not the scheme's own."""
-    parts = urlsplit(url)
+    return _site_of(origin_of(url))
+
+
+@lru_cache(maxsize=1_000)
+def _site_of(origin: str) -> str:
+    parts = urlsplit(origin)
     host = (parts.hostname or "").removeprefix("www.")
     return f"{host}:{parts.port}" if parts.port else host
 
@@ -147,7 +160,7 @@ class Scope:
         """
         if url == self.root:
             return True
-        site, path = site_of(url), urlsplit(url).path or "/"
+        site, path = site_of(url), target_of(url).partition("?")[0]
         if not any(site == its_site and path.startswith(folder) for its_site, folder in self.folders):
             return False
         if _NO_PAGE.search(path) or self._matches("exclude_patterns", self.exclude, url):

@@ -118,7 +118,8 @@ def _content(visit: Visit, head: PageHead, body: bytes) -> Visit:
     digest = hashlib.sha256(body).digest()
     if page.is_current and digest == page.content_hash:
         return replace(visit, kind="unchanged", content_hash=digest)
-    visit = replace(visit, kind="content", body=body, packed=isal_zlib.compress(body, COMPRESSION), content_hash=digest)
+    packed = isal_zlib.compress(body, COMPRESSION)
+    visit = replace(visit, kind="content", packed=packed, raw_bytes=len(body), content_hash=digest)
     if head.canonical and head.canonical != page.url:
         return replace(visit, reason="canonical", alias_of=head.canonical)
     return visit

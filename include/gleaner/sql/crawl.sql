@@ -157,7 +157,7 @@ WITH news AS (
     SELECT * FROM unnest(
         %(page_ids)s::uuid[], %(states)s::text[], %(reasons)s::text[], %(aliases)s::text[], %(statuses)s::integer[],
         %(etags)s::text[], %(dates)s::text[], %(hashes)s::bytea[], %(bodies)b::bytea[], %(sizes)s::integer[],
-        %(types)s::text[], %(links)s::text[])
+        %(types)s::text[], %(links)b::text[])
         AS news (page_id, state, reason, alias_of, status, etag, last_modified, content_hash, body, raw_bytes,
                  content_type, links)
 ), stored AS (

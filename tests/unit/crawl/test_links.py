@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.gleaner.crawl.links import read_head
+from include.gleaner.crawl.links import MAX_TREE, read_head
 
 URL = "https://example.com/dir/page"
 
@@ -101,3 +101,22 @@ def test_the_limit_of_links_is_told() -> None:
     head = read_head(body, url=URL, max_links=10)
     assert len(head.links) == 10
     assert head.truncated
+
+
+@pytest.mark.parametrize("depth", [2_000, 3_000])
+def test_a_page_may_nest_deeper_than_a_tree_can(depth: int) -> None:
+    body = b"<a href=/1>" + b"<div>" * depth + b"<a href=/2>" + b"</div>" * depth + b"<a href=/3>"
+    assert read_head(body, url=URL).links == tuple(f"https://example.com/{n}" for n in (1, 2, 3))
+
+
+def test_what_follows_the_end_of_the_page_counts() -> None:
+    body = b"<html><body><body id=b><a href=/1></body><a href=/2></html><a href=/3><p><a href=/4></p>"
+    assert read_head(body, url=URL).links == tuple(f"https://example.com/{n}" for n in (1, 2, 3, 4))
+
+
+def test_a_page_too_big_for_a_tree_is_read_the_same() -> None:
+    head = b"<head><base href=/docs/><link rel=canonical href=page><meta name=robots content=noindex></head>"
+    body = head + b"".join(b"<p>text <a href='%d?a=1&amp;b=2'>x</a></p>" % n for n in range(1_000))
+    big = body + b"<p>text</p>" * (MAX_TREE // 10)
+    assert read_head(big, url=URL) == read_head(body, url=URL)
+    assert len(read_head(big, url=URL, robots_tag="all").links) == 1_000
