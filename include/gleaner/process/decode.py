@@ -71,14 +71,25 @@ _ALIASES: Final = {
 _NO_PAGE_CODECS: Final = frozenset(
     ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem")
 )
+_OF_CONSOLES: Final = frozenset(("cp437", "cp737", "cp775", "cp850", "cp852", "cp858"))
 _MAX_BAD_SHARE: Final = 0.01  # of all characters: a declared encoding with more faults than that is not believed
 _MAX_BINARY_SHARE: Final = 0.1
 _MAX_UTF8_FAULTS: Final = 0.05  # of the characters beyond ASCII; text in another encoding has many times that
+_MAX_MIXED: Final = 0.5  # of them where UTF-8 is declared; by chance a fifth of another encoding is valid at most
 _MIN_ZEROS: Final = 0.2  # of every second byte: spaces and markup have a zero byte each in UTF-16
 _MIN_ARABIC: Final = 0.7  # of the characters beyond ASCII
 
 _ARABIC: Final = re.compile(r"[\u0621-\u064a\u067e\u0686\u0698\u06a9\u06af]")
 _COMMON_ARABIC: Final = re.compile("[انيىردتمهولبس]")  # two thirds of Arabic and of Persian text
+
+
+def _western(error: UnicodeError) -> tuple[str, int]:
+    """What is no UTF-8 in a page of UTF-8 was copied from a page of windows-1252."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error("gleaner.mixed", _western)
 
 
 def decode(body: bytes, content_type: str) -> str | NotContent:
@@ -151,14 +162,19 @@ def _decode(body: bytes, content_type: str) -> str:
         text = body.decode("utf-8", "replace")
         faults = text.count("\ufffd")
         # A page cut off within a letter, or with one comment pasted from elsewhere, is UTF-8 all the same.
-        if faults == 0 or faults <= _MAX_UTF8_FAULTS * (len(text) - len(text.encode("ascii", "ignore"))):
+        beyond = len(text) - len(text.encode("ascii", "ignore")) if faults else 0
+        if faults <= _MAX_UTF8_FAULTS * beyond:
             return text
+        # One that says so and is so for the most part has parts from another source: comments, an old template.
+        if "utf-8" in declared[:1] and faults <= _MAX_MIXED * beyond:
+            return body.decode("utf-8", "gleaner.mixed")
     for encoding in declared:
         text = body.decode(encoding, "replace")
         if text.count("\ufffd") <= _MAX_BAD_SHARE * len(text):
             return text
     guess = _codec(str(cchardet.detect(body)["encoding"] or ""))
-    if guess is None or guess == "utf-8":  # which it is not: the detector has no idea
+    # Which it is not, or what no web page is written in: the detector has no idea.
+    if guess is None or guess == "utf-8" or guess in _OF_CONSOLES:
         guess = "cp1256" if _is_arabic(body.decode("cp1256", "replace")) else "cp1252"
     return body.decode(guess, "replace")
 

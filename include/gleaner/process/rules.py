@@ -71,7 +71,10 @@ _OUTAGE: Final = re.compile(
     r"""application\ error | (?:an?\ )?(?:unexpected|unknown|internal)\ error(?:\ (?:has\ )?occurr?ed)?
     | (?:oops\W{0,3})?something\ went\ wrong | (?:this\ (?:page|site)\ is\ )?temporarily\ unavailable | too\ many\ requests
     | (?:scheduled|(?:site|website)\ (?:is\ )?(?:under|down\ for)|under)\ maintenance | maintenance\ mode
-    | we(?:[’']ll|\ will)\ be\ (?:right\ )?back(?:\ (?:soon|shortly|online\ soon))? | account\ suspended
+    | (?:your\ )?session\ (?:has\ )?(?:expired|timed\ out)
+    | (?:your\ |this\ )?(?:web\ )?browser\ (?:is\ )?(?:not\ supported|no\ longer\ supported|out\ of\ date|outdated) | unsupported\ browser
+    | (?:please\ )?(?:update|upgrade)\ your\ browser | are\ you\ (?:over|at\ least|older\ than|of\ legal).{1,40} | age\ (?:verification|check)
+    | (?:please\ )?(?:verify|confirm)\ your\ age | we(?:[’']ll|\ will)\ be\ (?:right\ )?back(?:\ (?:soon|shortly|online\ soon))? | account\ suspended
     | (?:our\ |the\ |a\ )?(?:new\ )?(?:web\ ?site|site|page|shop|store)?(?:\ is\ |\ )?(?:coming|launching|opening)\ (?:very\ )?soon
     | (?:(?:our|the|this)\ )?(?:new\ )?(?:web\ ?site|site|page|shop)?(?:\ is\ |\ )?(?:currently\ )?under\ construction
     | (?:be\ )?launching\ soon | (?:in\ k[üu]rze|demnächst)(?:\ (?:hier|verfügbar))? | (?:seite\ )?im\ aufbau | bientôt\ disponible
@@ -89,6 +92,22 @@ _NO_SUCH: Final = re.compile(
     | (?:این\ )?(?:محصول|کالا|مطلب|نوشته).{0,20}(?:یافت|پیدا|موجود)\ ?(?:نشد|نیست)""",
     re.I | re.X,
 )
+# How servers and frameworks begin when they break down, in a title or in the text; what they add to it may be code.
+_BROKEN_TITLE: Final = re.compile(
+    r"""http\ status\ [45]\d\d\b.* | error\ 5\d\d\ (?:backend|internal|bad|service|gateway|origin|server)\b.* | 50[0-4]\ (?:backend|gateway|proxy|origin).* | server\ error\ in\ .{1,60}\ application
+    | (?:\w+\.)*\w+(?:error|exception)\ at\ /\S* | request\ rejected | action\ controller:\ exception\ caught
+    | whoops,?\ looks\ like\ something\ went\ wrong.*""",
+    re.I | re.X,
+)
+_BROKEN_TEXT: Final = re.compile(
+    r"""\W*(?:php\ )?(?:fatal\ error|parse\ error|warning|notice|deprecated):\ .{1,400}?\bin\ \S+\.(?:php|inc|phtml)\b
+    | \W*(?:uncaught\ )?(?:exception|\w*exception:|sqlstate\[) | traceback\ \(most\ recent\ call\ last\)
+    | (?:error:?\ )?(?:could\ not|cannot|can[’']t|unable\ to|failed\ to)\ connect\ to\ (?:the\ |local\ )?(?:\w+\ )?(?:database|mysql|server)\b
+    | the\ requested\ url\ was\ rejected | request\ unsuccessful\.\ incapsula
+    | \{\s*"[^{}]{0,200}\b(?:error|exception|forbidden|unauthorized|not\ found)\b[^{}]{0,300}\}\W*$""",
+    re.I | re.X,
+)
+_UNFILLED: Final = re.compile(r"\{\{.{1,200}?\}\}|\{%.{1,200}?%\}")
 _LOADING: Final = re.compile(
     r"\W*(?:loading|please\ wait|wird\ geladen|chargement|cargando|در\ حال\ بارگذاری)\W*(?:please\ wait\W*)?",
     re.I | re.X,
@@ -126,6 +145,14 @@ def _titled(evidence: Evidence, pattern: re.Pattern[str], words: int) -> bool:
     return any(pattern.fullmatch(name) for name in names if name)
 
 
+def _is_broken(evidence: Evidence) -> bool:
+    if evidence.words > _WALL or evidence.has_facts:
+        return False
+    return any(_BROKEN_TITLE.fullmatch(title.strip(" .!?")) for title in evidence.titles) or (
+        evidence.words <= _SHORT and _BROKEN_TEXT.match(evidence.text) is not None
+    )
+
+
 def _is_directory(evidence: Evidence) -> bool:
     # The listing itself is no prose: the server's title and its link upwards tell.
     return any(_INDEX_OF.fullmatch(title) for title in evidence.titles) and any(
@@ -150,6 +177,8 @@ def _is_consent(evidence: Evidence) -> bool:
 def _is_shell(evidence: Evidence) -> bool:
     if evidence.words > 25 or evidence.has_facts:
         return False
+    if (unfilled := _UNFILLED.sub("", evidence.text)) != evidence.text and not re.search(r"\w", unfilled):
+        return True  # a template whose values scripts were to fill in
     tags = list(evidence.page.elements())
     if not any(tag.name == "script" for tag in tags):
         return False
@@ -165,6 +194,7 @@ def _is_shell(evidence: Evidence) -> bool:
 _RULES: Final[tuple[tuple[str, Callable[[Evidence], bool]], ...]] = (
     ("directory_listing", _is_directory),
     ("soft_404", lambda evidence: _titled(evidence, _NOT_FOUND, _SHORT) or _titled(evidence, _NO_SUCH, _BRIEF)),
+    ("error_page", _is_broken),
     ("error_page", lambda evidence: _titled(evidence, _ERROR, _SHORT) or _titled(evidence, _OUTAGE, _BRIEF)),
     ("consent_wall", _is_consent),
     ("login_wall", _is_login),

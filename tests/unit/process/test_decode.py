@@ -141,3 +141,25 @@ def test_comments_without_end_before_the_root_take_no_time() -> None:
 def test_json_that_calls_itself_html_is_no_page(body: bytes) -> None:
     assert decode(body, "text/html") == NotContent(reason="not_html", detail="JSON")
     assert isinstance(decode(b"{{ title }} " + body, "text/html"), str)
+
+
+def test_parts_of_another_encoding_do_not_spoil_a_page_of_utf8() -> None:
+    own, pasted = "Das Gerät kostet 5 € für Schüler.", "Größe und Maß"
+    body = f"<meta charset=utf-8><p>{own}</p>".encode() + f"<p>{pasted}</p>".encode("cp1252")
+    assert decode(body, "text/html") == f"<meta charset=utf-8><p>{own}</p><p>{pasted}</p>"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Насос подаёт воду из колодца глубиной до тридцати метров без всякого шума."),
+        ("gb18030", "水泵可以从三十米深的井里抽水，没有任何噪音。保修期为两年，从购买之日起计算。"),
+        ("cp932", "ポンプは深さ三十メートルの井戸から水を汲み上げます。保証期間は二年間です。"),
+        ("cp1256", "پمپ آب را از چاهی به ژرفای سی متر بالا می‌کشد و هیچ صدایی ندارد."),
+        ("cp1252", "Größe, Maß, Übung, Öl, Äpfel, Straße, Füße, naïve, café, façade, déjà vu"),
+    ],
+)
+def test_a_page_that_wrongly_says_utf8_is_not_read_as_a_mixture(encoding: str, text: str) -> None:
+    found = decode(b"<meta charset=utf-8><p>" + text.encode(encoding, "replace") + b"</p>", "text/html")
+    assert isinstance(found, str)
+    assert text[:10] in found

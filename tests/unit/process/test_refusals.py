@@ -43,6 +43,26 @@ FORM = "<form><input name=user><input type=password><button>Sign in</button></fo
         ("error_page", "<title>Services - Brook</title><h1>This page is under construction</h1><p>Check back later."),
         ("error_page", "<title>به زودی</title><h1>به زودی</h1><p>سایت ما در دست ساخت است."),
         ("error_page", "<title>Brook</title><h1>Seite im Aufbau</h1><p>Bald finden Sie hier mehr."),
+        (
+            "error_page",
+            "<title>HTTP Status 500 – Internal Server Error</title><h1>HTTP Status 500 – Internal Server Error"
+            "</h1><p>Exception Report<pre>java.lang.NullPointerException\n\tat a.b(C.java:1)</pre>",
+        ),
+        ("error_page", "<title>503 Backend fetch failed</title><h1>Error 503 Backend fetch failed</h1><p>XID: 1"),
+        ("error_page", "<title>Runtime Error</title><h1>Server Error in '/' Application.</h1><p>An error occurred."),
+        (
+            "error_page",
+            "<title>OperationalError at /shop/</title><h1>OperationalError at /shop/</h1><pre>no server</pre>"
+            "<table><tr><th>Method<td>GET</table>",
+        ),
+        ("error_page", "<title>Request Rejected</title>The requested URL was rejected. Your support ID is: 1"),
+        ("error_page", "<b>Fatal error</b>: Uncaught PDOException: refused in /var/www/db.php:12<br>Stack trace: #0"),
+        ("error_page", "<body>Could not connect to the database server. Please try again later."),
+        ("error_page", '<body><pre>{"error":"Internal Server Error","status":500}</pre>'),
+        ("error_page", "<title>Session expired</title><h1>Session expired</h1><p>Please log in again."),
+        ("error_page", "<title>Brook</title><h1>Your browser is not supported</h1><p>Please take a newer one."),
+        ("error_page", "<title>Wines</title><h1>Are you over 18?</h1><p>You must be of age.<button>Yes</button>"),
+        ("js_shell", "<title>{{ title }}</title><h1>{{ title }}</h1><p>{{ product.text }}</p><script>1</script>"),
         ("soft_404", "<title>Product not found</title><h1>Product not found</h1><p>Continue shopping."),
         ("soft_404", "<title>Brook</title><h1>Sorry, this item is no longer available</h1><p>See others like it."),
         ("soft_404", "<title>Search - Brook</title><h1>No results found</h1><p>Try other words."),
@@ -85,6 +105,12 @@ def test_refused_with_its_reason(reason: str, html: str) -> None:
         "Torstraße 10. On the first day there is a pump for everybody who comes before noon, and ten percent off all "
         "filters until eight in the evening. Bring your old filter with you: it is worth five euros.",
         "<title>Product not found in the app</title><body><h1>Product not found in the app</h1><p>Scan its code again.",
+        "<title>PHP errors</title><body><h1>PHP errors</h1><p>When the log says this, the password is wrong:</p>"
+        "<pre>Fatal error: Uncaught PDOException in /var/www/db.php:12</pre>",
+        "<title>Error codes</title><body><h1>Error 500 of the pump</h1><p>Clean the sensor and start it again.",
+        "<title>Templates</title><body><h1>Templates</h1><p>Write {{ name }} where the name of the customer goes.",
+        '<title>API</title><body><h1>API</h1><p>A refusal looks so:</p><pre>{"error":"forbidden"}</pre>',
+        "<title>Warning: hot surface in summer</title><body><h1>Warning: hot surface</h1><p>Do not touch the pump.",
         "<title>Events</title><body><h1>Events</h1><h2>Coming soon</h2><p>The fair of pumps begins in May.",
         "<title>Loading</title><body><h1>Loading</h1><p>Put the filter in from above.</p><script>1</script>",
         f"<title>Login</title><body><h1>Login</h1>{LONG}{FORM}",
