@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.gleaner.models import NotContent
-from include.gleaner.process.block_model import MAX_LEAVES, MODEL, BlockModel
+from include.gleaner.process.block_model import MAX_LEAVES, MODEL, BlockModel, block_model
 from include.gleaner.process.choose import main_content, with_images
 from include.gleaner.process.decode import decode
 from include.gleaner.process.extract import opinions_of
-from include.gleaner.process.features import features_of
+from include.gleaner.process.features import Seen, features_of
 from include.gleaner.process.leaves import Outline
 from include.gleaner.process.metadata import Head, head_of, published
 from include.gleaner.process.outline import outline_of
@@ -117,12 +117,17 @@ def examples(folder: Path) -> Iterator[Example]:
                 absent=tuple(truth["absent"]),
                 head=head,
                 outline=outline,
-                features=(
-                    features_of(outline, head, opinions_of(outline, is_article=head.is_article))
-                    if outline.leaves
-                    else {}
-                ),
+                features=_columns(outline, head) if outline.leaves else {},
             )
+
+
+def _columns(outline: Outline, head: Head) -> dict[str, NDArray[np.float32]]:
+    """In the order of the model that there is, which decides between splits that are equally good."""
+    opinions = opinions_of(outline, is_article=head.is_article)
+    features = features_of([Seen(outline=outline, head=head, opinions=opinions)])
+    names = {*features.leaves, *features.pages}
+    known = [name for name in block_model().names if name in names]
+    return {name: features.of_leaves(name) for name in (*known, *sorted(names.difference(known)))}
 
 
 def labels(texts: Sequence[str], truth: str) -> NDArray[np.float64]:
@@ -163,7 +168,7 @@ def fit(pages: Iterable[Example]) -> BlockModel:
         if not leaves:
             continue
         names = tuple(page.features)
-        rows.append(np.stack(np.broadcast_arrays(*page.features.values()), axis=1))
+        rows.append(np.stack(list(page.features.values()), axis=1))
         wanted.append(labels([leaf.text for leaf in leaves], page.truth))
         weight = np.sqrt([max(leaf.weight, 0.3) for leaf in leaves])
         weights.append(weight / weight.sum())

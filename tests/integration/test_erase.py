@@ -58,7 +58,7 @@ def test_a_task_whose_tenant_is_erased_beneath_it_says_so(
 ) -> None:
     tenant = Tenant(orchard.site, orchard.endpoint, orchard.conn, name=f"erased-in-{beneath}")
     module, name = {
-        "crawl": (crawler, "visit_page"), "process": (processing, "read_document"), "load": (grouping, "split"),
+        "crawl": (crawler, "visit_page"), "process": (processing, "open_page"), "load": (grouping, "split"),
     }[beneath]  # fmt: skip
     work = getattr(module, name)
 

@@ -8,7 +8,7 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.pipeline import processing
-from include.gleaner.process.document import read_document
+from include.gleaner.process.document import open_page
 from tests.support.articles import article, website
 from tests.support.rework import later, left_behind, mend
 from tests.support.tenant import Tenant
@@ -59,9 +59,9 @@ def test_failures_are_tried_again_after_growing_delays_and_then_no_more(
         if snapshot.url.endswith("/broken"):
             tries.append(snapshot.url)
             raise ValueError("oops")
-        return read_document(snapshot)
+        return open_page(snapshot)
 
-    monkeypatch.setattr(processing, "read_document", fails)
+    monkeypatch.setattr(processing, "open_page", fails)
     tenant.run()
     assert (tenant.states()["/broken"], len(tries)) == ("failed", 1)
     assert mend("at once") == []
@@ -83,10 +83,10 @@ def test_a_failure_that_is_mended_is_resolved_and_begins_anew(tenant: Tenant, mo
     def fails(snapshot: Any) -> Any:
         if snapshot.url.endswith("/broken"):
             raise ValueError("oops")
-        return read_document(snapshot)
+        return open_page(snapshot)
 
     with monkeypatch.context() as broken:
-        broken.setattr(processing, "read_document", fails)
+        broken.setattr(processing, "open_page", fails)
         tenant.run()
         later(tenant, "61 minutes")
         mend("still broken")
@@ -95,7 +95,7 @@ def test_a_failure_that_is_mended_is_resolved_and_begins_anew(tenant: Tenant, mo
     assert tenant.states()["/broken"] == "chunked"
     assert article("broken") in dict(tenant.knowledge())["/broken"]
     assert tenant.rows("SELECT count(*) FROM gleaner.dead_letter WHERE resolved_at IS NULL") == [(0,)]
-    monkeypatch.setattr(processing, "read_document", fails)
+    monkeypatch.setattr(processing, "open_page", fails)
     tenant.site.routes["/broken"] = page(article("quinces"))
     tenant.run()
     assert tenant.rows("SELECT attempts FROM gleaner.dead_letter WHERE resolved_at IS NULL") == [(1,)]

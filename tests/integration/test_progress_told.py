@@ -74,11 +74,13 @@ def test_a_page_that_failed_and_is_done_again_counts_once(tenant: Tenant, monkey
     params, batch = planned(tenant)
 
     def fails(page: Any) -> Any:
-        return ValueError("a bad page") if page.url.endswith(("/", "/pears")) else processed(page)
+        if page.url.endswith(("/", "/pears")):
+            raise ValueError("a bad page")
+        return opened(page)
 
-    processed = processing._process
+    opened = processing.open_page
     with monkeypatch.context() as broken:
-        broken.setattr(processing, "_process", fails)
+        broken.setattr(processing, "open_page", fails)
         pipeline.process_pages(params, RUN, batch, 1)
     tenant.conn.execute("UPDATE gleaner.website_page SET state = 'chunked' WHERE url LIKE '%/pears'")
     # Of the two that failed one is done now, and of the other nobody has heard: it is not among those that are done.

@@ -83,4 +83,4 @@ def damage(tenant: Tenant) -> None:
 def without_content(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the rules had changed."""
     verdict = NotContent(reason="empty")
-    monkeypatch.setattr(processing, "read_document", lambda page: verdict)
+    monkeypatch.setattr(processing, "open_page", lambda page: verdict)

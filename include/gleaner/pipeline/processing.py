@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 import msgspec
 import psycopg
@@ -18,7 +18,8 @@ from include.gleaner.errors import GleanerError
 from include.gleaner.models import Batch, Document, NotContent, Snapshot
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
-from include.gleaner.process.document import read_document
+from include.gleaner.process.choose import main_contents
+from include.gleaner.process.document import OpenPage, document_of, open_page
 from include.gleaner.process.records import document_to_json
 from include.gleaner.process.repeats import block_hashes
 from include.gleaner.process.similar import bands_of
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 PAGES_PER_TRANSACTION = 10  # what a killed task does again at most, and what is in memory at once
 WORDS_PER_STATEMENT = 100_000
+CHARACTERS_AT_ONCE = 500_000  # of pages whose trees are in memory together, which take many times that
 
 
 def process_batch(
@@ -76,7 +78,7 @@ def process_batch(
 
 
 def _process_and_store(conn: psycopg.Connection, tally: BatchTally, pages: list[Snapshot]) -> None:
-    results = [(page, _process(page)) for page in pages]
+    results = list(zip(pages, _process(pages), strict=True))
     key = {"tenant_id": tally.tenant_id}
     with conn.transaction():
         conn.execute(queries("plan")["lock_pages"], {**key, "page_ids": [page.page_id for page in pages]})
@@ -134,12 +136,47 @@ class _Read:
     bands: list[int]
 
 
-def _process(page: Snapshot) -> _Read | NotContent | Exception:
+_T = TypeVar("_T")
+_Result = _Read | NotContent | Exception
+
+
+def _process(pages: Sequence[Snapshot]) -> list[_Result]:
+    """What came of each page. Their contents are chosen together, as far as their trees are small."""
+    results: dict[int, _Result] = {}
+    waiting: dict[int, OpenPage] = {}
+    for at, page in enumerate(pages):
+        opened = _attempt(_open, page)
+        if isinstance(opened, OpenPage):
+            waiting[at] = opened
+        else:
+            results[at] = opened
+        if at == len(pages) - 1 or sum(page.size for page in waiting.values()) >= CHARACTERS_AT_ONCE:
+            results.update(zip(waiting, _finish(list(waiting.values())), strict=True))
+            waiting.clear()
+    return [results[at] for at in range(len(pages))]
+
+
+def _open(page: Snapshot) -> OpenPage | NotContent:
+    return open_page(replace(page, body=isal_zlib.decompress(page.body)))
+
+
+def _finish(pages: Sequence[OpenPage]) -> list[_Result]:
+    chosen = _attempt(main_contents, [(page.outline, page.head) for page in pages])
+    if not isinstance(chosen, Exception):
+        return [_attempt(_read_of, page, leaves) for page, leaves in zip(pages, chosen, strict=True)]
+    return [chosen] if len(pages) == 1 else [result for page in pages for result in _finish([page])]
+
+
+def _read_of(page: OpenPage, chosen: Sequence[int]) -> _Read | NotContent:
+    result = document_of(page, chosen)
+    if isinstance(result, NotContent):
+        return result
+    return _Read(document=result, block_hashes=block_hashes(result), bands=bands_of(result))
+
+
+def _attempt(step: Callable[..., _T], *arguments: Any) -> _T | Exception:
     try:
-        result = read_document(replace(page, body=isal_zlib.decompress(page.body)))
-        if isinstance(result, NotContent):
-            return result
-        return _Read(document=result, block_hashes=block_hashes(result), bands=bands_of(result))
+        return step(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded below
         return error
 

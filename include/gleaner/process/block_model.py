@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from include.gleaner.process.features import Features
 
 MODEL: Final = Path(__file__).with_suffix(".npz")
 MAX_LEAVES: Final = 16  # of one tree: a bit each
@@ -32,7 +32,6 @@ class _Table:
     """
 
     steps: tuple[NDArray[np.float32], ...]  # thresholds of each feature, ascending
-    bounds: tuple[list[float], ...]  # the same
     groups: tuple[tuple[tuple[tuple[int, int], ...], NDArray[np.uint16]], ...]  # (feature, stride) of members; the rows
 
 
@@ -82,25 +81,30 @@ class BlockModel:
             scale=np.float64(self.scale),
         )
 
-    def chances(self, features: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """For each leaf of a page the probability that it is content; `features` as of features_of."""
-        table = self._table
-        ranks: list[Any] = [
-            steps.searchsorted(values) if (values := features[name]).ndim else bisect_left(bounds, values.item())
-            for name, steps, bounds in zip(self.names, table.steps, table.bounds, strict=True)
-        ]
-        count = max(values.size for values in features.values())
-        whole = np.full(len(self.starts), _ALL, np.uint16)  # what the page decides for all of its leaves
+    def chances(self, features: Features) -> NDArray[np.float64]:
+        """For each leaf of the pages the probability that it is content."""
+        table, page = self._table, features.page
+        pages = int(page[-1]) + 1
+        whole = np.full((pages, len(self.starts)), _ALL, np.uint16)  # what each page decides for all of its leaves
         columns: list[tuple[NDArray[np.uint16], NDArray[np.intp]]] = []
         for members, rows in table.groups:
-            place = sum([ranks[feature] * stride for feature, stride in members])
-            if isinstance(place, int):
-                whole &= rows[place]
+            of_pages: Any = 0
+            of_leaves: Any = None
+            for feature, stride in members:
+                name, steps = self.names[feature], table.steps[feature]
+                if name in features.leaves:
+                    ranks = steps.searchsorted(features.leaves[name]) * stride
+                    of_leaves = ranks if of_leaves is None else of_leaves + ranks
+                else:
+                    of_pages = of_pages + steps.searchsorted(features.pages[name]) * stride
+            if of_leaves is None:
+                whole &= rows[of_pages]
             else:
-                columns.append((rows, place))
+                columns.append((rows, of_leaves if isinstance(of_pages, int) else of_leaves + of_pages[page]))
+        count = len(page)
         sums = np.empty(count, dtype=np.float64)
         for start in range(0, count, _ROWS):
-            left = np.repeat(whole[np.newaxis], min(_ROWS, count - start), axis=0)
+            left = whole[page[start : start + _ROWS]]
             stays = np.empty_like(left)
             for rows, places in columns:
                 left &= rows.take(places[start : start + _ROWS], axis=0, out=stays, mode="clip")
@@ -127,7 +131,7 @@ class BlockModel:
             members.append((number, len(rows)))
             rows = (stays[:, np.newaxis] & rows).reshape(-1, len(self.starts))
         groups.append((tuple(members), rows))
-        return _Table(steps=steps, bounds=tuple(each.tolist() for each in steps), groups=tuple(groups))
+        return _Table(steps=steps, groups=tuple(groups))
 
 
 @lru_cache(maxsize=1)

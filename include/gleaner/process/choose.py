@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from include.gleaner.process import markers
 from include.gleaner.process.block_model import BlockModel, best_choice, block_model
 from include.gleaner.process.extract import HARD_SHARE, Shares, content_of, opinions_of
-from include.gleaner.process.features import features_of
+from include.gleaner.process.features import Seen, features_of
 from include.gleaner.process.leaves import Leaf, Outline
 from include.gleaner.process.metadata import Head
 
@@ -36,15 +36,46 @@ _LEAST_CHANCE: Final = 0.2  # of the best leaf; below it the model knows no cont
 
 def main_content(outline: Outline, head: Head, model: BlockModel | None = None) -> list[int]:
     """Indices of the leaves that are content, in reading order; empty only when all is menus and footers."""
+    return main_contents([(outline, head)], model)[0]
+
+
+def main_contents(pages: Sequence[tuple[Outline, Head]], model: BlockModel | None = None) -> list[list[int]]:
+    """The same for several pages. None changes what is found in another; together they take less time."""
+    judged = {
+        at: Seen(outline=outline, head=head, opinions=opinions_of(outline, is_article=head.is_article))
+        for at, (outline, head) in enumerate(pages)
+        if _has_frame(outline)
+    }
+    chances = np.array([])
+    if judged:
+        chances = (model or block_model()).chances(features_of(list(judged.values())))
+    found: list[list[int]] = []
+    first = 0  # of the page's leaves among all that were judged
+    for at, (outline, head) in enumerate(pages):
+        chosen: list[int] | None = None
+        if at in judged:
+            end = first + len(outline.leaves)
+            chosen = _chosen(outline, judged[at].opinions, chances[first:end])
+            first = end
+        found.append(content_of(outline, is_article=head.is_article) if chosen is None else chosen)
+    return found
+
+
+def _has_frame(outline: Outline) -> bool:
+    """Whether the page is one of those that the model knows."""
+    leaves = outline.leaves
+    if not _LEAST_LEAVES <= len(leaves) <= _MOST_LEAVES:
+        return False
+    return sum(max(leaf.weight, 0.1) for leaf in leaves) >= _LEAST_WORDS
+
+
+def _chosen(outline: Outline, opinions: Sequence[Sequence[bool]], chances: NDArray[np.float64]) -> list[int] | None:
+    """The leaves that are content by these chances; None when the model knows no content here."""
     leaves = outline.leaves
     words = np.array([max(leaf.weight, 0.1) for leaf in leaves])
-    if not _LEAST_LEAVES <= len(leaves) <= _MOST_LEAVES or words.sum() < _LEAST_WORDS:
-        return content_of(outline, is_article=head.is_article)
-    opinions = opinions_of(outline, is_article=head.is_article)
-    chances = (model or block_model()).chances(features_of(outline, head, opinions))
     _level(chances, words, leaves)
     if chances.max() < _LEAST_CHANCE:
-        return content_of(outline, is_article=head.is_article)
+        return None
     chosen, _ = best_choice(chances, words)
     _without_unseen(chosen, outline)
     _without_gaps(chosen, chances, outline, opinions[-1])
@@ -93,7 +124,9 @@ def _level(chances: NDArray[np.float64], words: NDArray[np.float64], leaves: lis
                 chances[whole] = (chances[whole] * words[whole]).sum() / words[whole].sum()
 
 
-def _without_gaps(chosen: NDArray[Any], chances: NDArray[np.float64], outline: Outline, advised: list[bool]) -> None:
+def _without_gaps(
+    chosen: NDArray[Any], chances: NDArray[np.float64], outline: Outline, advised: Sequence[bool]
+) -> None:
     """A few lines between two that are kept are kept if the rules want them, and they are in one box or in doubt."""
     for before, after in pairwise(np.flatnonzero(chosen).tolist()):
         gap = range(before + 1, after)
@@ -114,7 +147,7 @@ def _around(outline: Outline, index: int) -> set[int]:
     return boxes
 
 
-def _with_lists(chosen: NDArray[Any], outline: Outline, unmarked: list[bool]) -> None:
+def _with_lists(chosen: NDArray[Any], outline: Outline, unmarked: Sequence[bool]) -> None:
     """A list of links is a menu, but not where it stands in the middle of the running text."""
     leaves = outline.leaves
     prose: Counter[int] = Counter()  # words right inside a box, or in its lists
@@ -141,7 +174,7 @@ def _place_of(outline: Outline, index: int) -> int:
     return box
 
 
-def _with_headings(chosen: NDArray[Any], leaves: list[Leaf], unmarked: list[bool]) -> None:
+def _with_headings(chosen: NDArray[Any], leaves: list[Leaf], unmarked: Sequence[bool]) -> None:
     """A text that is kept keeps the headings right above it, if no rule has dropped them as navigation."""
     below = False  # whether what comes next, below deeper headings only, is kept
     level = 7

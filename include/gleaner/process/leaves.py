@@ -31,7 +31,7 @@ class Container:
     name: str = ""  # of the element
     traits: int = 0  # of process.traits
     depth: int = 0
-    path: int = 0  # the same number: the same names and classes, from the root on
+    path: int = 0  # the same number: the same names and classes, from the root on; counted from 0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -54,6 +54,7 @@ class _Walk:
         self._context = _Context()
         self._container = 0
         self._groups = 0
+        self._paths: dict[tuple[int, str, str | None], int] = {}
         self._text = Gatherer()
         self._patience = _PATIENCE
         self._unfolding = Unfolding()
@@ -162,7 +163,7 @@ class _Walk:
                 name=tag.name,
                 traits=traits_of(tag),
                 depth=around.depth + 1,
-                path=hash((around.path, tag.name, tag.attrs.get("class"))),
+                path=self._paths.setdefault((around.path, tag.name, tag.attrs.get("class")), len(self._paths) + 1),
             )
         )
         self._container = len(containers) - 1

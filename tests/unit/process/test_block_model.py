@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.gleaner.process.block_model import MODEL, BlockModel, best_choice, block_model
-from include.gleaner.process.choose import main_content
+from include.gleaner.process.choose import main_content, main_contents
 from include.gleaner.process.extract import opinions_of
-from include.gleaner.process.features import features_of
+from include.gleaner.process.features import Seen, features_of
 from include.gleaner.process.leaves import Outline
 from include.gleaner.process.metadata import Head
 from include.gleaner.process.outline import outline_of
@@ -40,6 +40,11 @@ def kept(outline: Outline, head: Head | None = None) -> list[str]:
     return [outline.leaves[index].text for index in main_content(outline, head or Head(title="Watering"))]
 
 
+def seen(number: int, outline: Outline) -> Seen:
+    head = Head(title=f"Watering {number}", is_article=number % 2 == 1)
+    return Seen(outline=outline, head=head, opinions=opinions_of(outline))
+
+
 def by_hand(model: BlockModel, row: Any) -> int:
     """The sum of the leaves' values, tree after tree, split after split."""
     total = 0
@@ -57,9 +62,9 @@ def by_hand(model: BlockModel, row: Any) -> int:
 def test_chances_are_the_sums_of_the_trees() -> None:
     model = block_model()
     outline = page_of(*(f"<p>{SENTENCE * (count % 40)}Bed {count}.</p>" for count in range(300)))
-    features = features_of(outline, Head(), opinions_of(outline))
+    features = features_of([seen(0, outline)])
     chances = model.chances(features)
-    rows = np.stack(np.broadcast_arrays(*(features[name] for name in model.names)), axis=1)
+    rows = np.stack([features.of_leaves(name) for name in model.names], axis=1)
     assert len(chances) == len(rows) == len(outline.leaves) > 300  # more than one part
     for at in (0, 5, 63, 64, 255, 256, len(rows) - 1):
         assert chances[at] == pytest.approx(1 / (1 + np.exp(-by_hand(model, rows[at]) * model.scale)), abs=1e-6)
@@ -91,11 +96,40 @@ def test_no_other_choice_is_expected_to_be_better(leaves: list[tuple[float, int]
 def test_features_are_finite_and_one_for_each_leaf_or_for_all() -> None:
     pages = [page_of(), page_of("<p>x"), page_of("<table><tr><td>a<td>b</table>"), outline_of(parse("<p>alone"))]
     for outline in pages:
-        features = features_of(outline, Head(), opinions_of(outline))
-        assert set(block_model().names) <= set(features)
-        for name, values in features.items():
-            assert values.shape in ((), (len(outline.leaves),)), name
-            assert np.isfinite(values).all(), name
+        features = features_of([seen(0, outline)])
+        assert set(block_model().names) <= {*features.leaves, *features.pages}
+        for values, count in ((features.leaves, len(outline.leaves)), (features.pages, 1)):
+            for name, column in values.items():
+                assert column.shape == (count,), name
+                assert np.isfinite(column).all(), name
+
+
+def test_pages_beside_a_page_change_nothing_on_it() -> None:
+    """Whatever they have that it has not: headings, lists, links, traits, equal texts, deeper elements."""
+    pages = [
+        page_of(*(f"<p>{SENTENCE}Bed {number}.</p>" for number in range(12))),
+        outline_of(parse("<p>alone" + "<div class=sidebar>" * 9 + "<h1>Watering</h1><h1>Watering</h1><p>x")),
+        outline_of(parse("".join(f"<p>{SENTENCE}<p>{SENTENCE}{number}" for number in range(20)))),
+        page_of("<nav><a href=/>all</a></nav><h2>Beds</h2>", f"<p>{SENTENCE * 9}", after=f"<footer>{MENU}</footer>"),
+        outline_of(parse("<table><tr><td>Watering<td>1</table><p>Watering")),
+    ]
+    model = block_model()
+    together = features_of([seen(number, outline) for number, outline in enumerate(pages)])
+    chances = model.chances(together)
+    first = 0
+    for number, outline in enumerate(pages):
+        alone = features_of([seen(number, outline)])
+        here = slice(first, first + len(outline.leaves))
+        first = here.stop
+        assert (together.page[here] == number).all()
+        for name in model.names:
+            assert together.of_leaves(name)[here].tolist() == alone.of_leaves(name).tolist(), name
+        assert chances[here].tolist() == model.chances(alone).tolist()
+    assert first == len(chances)
+    heads = [Head(title="Watering")] * len(pages)
+    found = main_contents(list(zip(pages, heads, strict=True)))
+    assert found == [main_content(outline, head) for outline, head in zip(pages, heads, strict=True)]
+    assert [bool(chosen) for chosen in found] == [True] * len(pages)
 
 
 def test_content_is_kept_and_its_frame_dropped() -> None:
