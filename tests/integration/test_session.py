@@ -96,3 +96,15 @@ def test_a_database_in_another_encoding_is_refused(other_encoding: str) -> None:
         server = preflight(conn, folder=None).checks[0]
     assert (server.name, server.ok) == ("server", False)
     assert "ENCODING 'UTF8'" in server.todo
+
+
+def test_a_reader_that_reads_backslashes_as_escapes_finds_the_same(tenant: Tenant, conn: psycopg.Connection) -> None:
+    tenant.site.routes = {path: page(text, *(TEXTS if path == "/" else ())) for path, text in TEXTS.items()}
+    tenant.run()
+    query = "SELECT full_text FROM gleaner.search('acme', 'apples it''s a \\ path', NULL)"
+    expected = conn.execute(query.encode()).fetchall()
+    assert expected[0] == (TEXTS["/apples"],)
+    with psycopg.connect(conn.info.dsn, password=conn.info.password, autocommit=True) as other:
+        other.execute("SET standard_conforming_strings = off")
+        other.execute("SET escape_string_warning = off")
+        assert other.execute(query.replace("\\", "\\\\").encode()).fetchall() == expected

@@ -443,6 +443,7 @@ SET hnsw.ef_search = 120
 SET hnsw.max_scan_tuples = 60000
 SET enable_sort = on
 SET jit = off
+SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 DECLARE
