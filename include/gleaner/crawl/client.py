@@ -16,7 +16,7 @@ import urllib3
 from include.gleaner.config import CrawlPolicy
 from include.gleaner.crawl.body import BodyFaultError, read_body
 from include.gleaner.crawl.guard import Deadlines, ForbiddenPortError, GuardedPools
-from include.gleaner.crawl.urls import target_of
+from include.gleaner.crawl.urls import origin_of, target_of
 from include.gleaner.errors import ForbiddenAddressError
 
 ACCEPT: Final = "text/html,application/xhtml+xml;q=0.9,application/xml;q=0.8,text/plain;q=0.5,*/*;q=0.1"
@@ -27,6 +27,7 @@ EMPTY: Final = frozenset({204, 205})
 _NO_TYPE: Final = frozenset({"*/*", "unknown/unknown", "application/unknown"})
 STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)  # kept alive, closed meanwhile
 LONGEST_HEADER: Final = 1_000  # characters that are kept of one
+_ONCE: Final = urllib3.Retry(False, redirect=False)
 LONGEST_DRAIN: Final = 64 * 1024  # bytes of an answer that nobody reads, so that its connection can be used again
 
 
@@ -117,11 +118,11 @@ class Client:
                 return Answer(fault="timeout" if time.monotonic() >= end else fault_of(error))
 
     def _send(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        pool, target = self._pools.connection_from_url(url), target_of(url)
+        pool, target = self._pools.pool_of(origin_of(url)), target_of(url)
         while True:
             try:
                 return pool.urlopen(
-                    "GET", target, headers=headers, retries=False, redirect=False, assert_same_host=False,
+                    "GET", target, headers=headers, retries=_ONCE, redirect=False, assert_same_host=False,
                     timeout=self._policy.timeout_seconds, preload_content=False, decode_content=False,
                 )  # fmt: skip
             except urllib3.exceptions.ProtocolError as error:

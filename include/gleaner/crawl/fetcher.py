@@ -38,7 +38,9 @@ class Fetcher:
             try:
                 with self.throttle.turn(site):
                     began = time.monotonic()
-                    answer = replace(self._client.fetch(url, **conditions), attempts=attempt)
+                    answer = self._client.fetch(url, **conditions)
+                if attempt > 1:
+                    answer = replace(answer, attempts=attempt)
                 if answer.status in BUSY_STATUS:
                     self.throttle.busy(site, retry_after=answer.retry_after, elapsed=time.monotonic() - began)
                 elif answer.status is not None:

@@ -15,12 +15,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import certifi
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util import Url, parse_url
 
 from include.gleaner.errors import ForbiddenAddressError
 
@@ -169,6 +171,16 @@ class GuardedPools(PoolManager):
             "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
             "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": https}),
         }
+
+    def pool_of(self, origin: str) -> HTTPConnectionPool:
+        """The connections to an origin such as "https://example.com". Raises ValueError for one that is none."""
+        parts = _parts_of(origin)
+        return self.connection_from_host(parts.host, parts.port, parts.scheme)
+
+
+@lru_cache(maxsize=1_000)
+def _parts_of(origin: str) -> Url:
+    return parse_url(origin)
 
 
 def _connection_classes(

@@ -248,6 +248,8 @@ def _bytes_of(letter: str, encoding: str) -> bytes:
 def _directives_of_header(value: str, agent: str) -> set[str]:
     """The directives for everybody and for `agent`: "noindex, otherbot: nofollow" has one for everybody."""
     found: set[str] = set()
+    if not value:
+        return found
     speaks_to_us = True
     for part in value.lower().split(","):
         name, colon, rest = part.partition(":")
