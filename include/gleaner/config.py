@@ -34,7 +34,7 @@ PRICES: Final[Mapping[str, float]] = {
 }
 
 # Part of every fingerprint: raised when the same page would give other documents or chunks than before.
-PIPELINE_VERSION: Final = 5
+PIPELINE_VERSION: Final = 6
 
 
 @dataclass(frozen=True, kw_only=True)

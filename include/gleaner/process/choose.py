@@ -104,12 +104,16 @@ def _without_unseen(chosen: NDArray[Any], outline: Outline) -> None:
     if not any(box.flags & markers.UNSEEN for box in boxes):
         return
     weights = Shares([leaf.weight for leaf in outline.leaves])
+    links = Shares([leaf.link_weight for leaf in outline.leaves])
     unseen = [False] * len(boxes)
     for index in range(1, len(boxes)):
         box = boxes[index]
-        # A whole page that is hidden until its scripts have run is shown in the end.
-        is_part = box.flags & markers.UNSEEN and weights.share(box) < HARD_SHARE
-        unseen[index] = unseen[box.parent] or bool(is_part)
+        is_part = False
+        if box.flags & markers.UNSEEN:
+            words = weights.of(box.first, box.end)
+            # A whole page that is hidden until its scripts have run is shown in the end; a menu is not all of a page.
+            is_part = weights.share(box) < HARD_SHARE or links.of(box.first, box.end) > _LINKED * words
+        unseen[index] = unseen[box.parent] or is_part
     for index, leaf in enumerate(outline.leaves):
         if unseen[leaf.container]:
             chosen[index] = False

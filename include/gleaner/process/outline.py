@@ -64,7 +64,7 @@ class _Walk:
             self._step()
         self._flush()
         self.outline.containers[0].end = len(self.outline.leaves)
-        self._unfolding.show(self.outline.containers)
+        self._unfolding.show(self.outline)
 
     def _step(self) -> None:
         children, leave, _ = self._stack[-1]

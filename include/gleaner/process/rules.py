@@ -88,7 +88,7 @@ _NO_SUCH: Final = re.compile(
     r"""(?:sorry\W{0,3})?(?:the\ |this\ |that\ |your\ )?(?:requested\ )?(?:product|article|item|post|entry|listing|event|offer|document|record|job|profile|user|category)
       \ (?:(?:was|is|could|can)?\ ?(?:not|n[’']t)\ ?(?:be\ )?found|(?:is\ )?no\ longer\ available|does\ not\ exist|does\ ?n[o’']t\ exist|has\ (?:been\ removed|expired))
     | (?:produkt|artikel|beitrag)\ (?:wurde\ )?nicht\ (?:mehr\ )?(?:gefunden|verfügbar) | (?:produit|article)\ (?:introuvable|non\ trouvé)
-    | (?:producto|artículo)\ no\ encontrado | no\ (?:search\ )?results?(?:\ (?:were\ )?found)?
+    | (?:producto|artículo)\ no\ encontrado | no\ (?:search\ )?results?(?:\ (?:were\ )?found)? | search\ results?(?:\ for.{0,80})?
     | (?:این\ )?(?:محصول|کالا|مطلب|نوشته).{0,20}(?:یافت|پیدا|موجود)\ ?(?:نشد|نیست)""",
     re.I | re.X,
 )

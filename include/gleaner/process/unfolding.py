@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from include.gleaner.process import markers
-from include.gleaner.process.leaves import Container
+from include.gleaner.process.leaves import Outline
 
 _CALLING: Final = frozenset(("aria-controls", "data-target", "data-bs-target"))
 _MOST_CALLED: Final = 20  # by one control
+_LINKED: Final = 0.66  # of the words of a menu
+_LEAST_LINKED: Final = 10  # words
 
 
 class Unfolding:
@@ -35,11 +37,25 @@ class Unfolding:
         """Remember a container that is not shown, and its id."""
         self._hidden.append((container, name))
 
-    def show(self, containers: Sequence[Container]) -> None:
-        """At the end of the walk: what is hidden and called is shown."""
+    def show(self, outline: Outline) -> None:
+        """At the end of the walk: what is hidden and called is shown, unless it is a menu."""
         for number, name in self._hidden:
-            if name in self._called:
-                containers[number].flags &= ~(markers.UNSEEN | markers.HIDDEN)
+            if name in self._called and not _is_menu(outline, number):
+                outline.containers[number].flags &= ~(markers.UNSEEN | markers.HIDDEN)
+
+
+def _is_menu(outline: Outline, number: int) -> bool:
+    """Whether a container is links and little else, and stands outside of what claims to be the content."""
+    box = outline.containers[number]
+    leaves = outline.leaves[box.first : box.end]
+    linked = sum(leaf.link_weight for leaf in leaves)
+    if linked < _LEAST_LINKED or linked < _LINKED * sum(leaf.weight for leaf in leaves):
+        return False
+    while box.parent >= 0:
+        box = outline.containers[box.parent]
+        if box.flags & (markers.MAIN | markers.ARTICLE | markers.BODY_TEXT):
+            return False
+    return True
 
 
 def is_on_call(attributes: Mapping[str, str]) -> bool:

@@ -113,3 +113,33 @@ def test_a_small_table_does_not_become_a_huge_text() -> None:
     own = 3 * 40 * len(words)
     assert own <= len(text) < own + _MAX_REPEATED + 10_000
     assert text.count("below") == 3 * 49
+
+
+CARDS = "".join(
+    f"<div><a href=/s{number}><b>Solution {number}</b><p>All for solution {number}, from plan to work.</a></div>"
+    for number in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"<button aria-controls=mm aria-expanded=false>Solutions</button><div id=mm hidden>{CARDS}</div>",
+        f"<button aria-controls=mm>Solutions</button><div id=mm hidden>{CARDS * 4}</div>",
+        f"<header><a href='#mm'>Menu</a><div id=mm style='display:none'>{CARDS}</div></header>",
+    ],
+)
+def test_a_menu_that_is_unfolded_is_no_text(head: str) -> None:
+    """On a page that says less than its menu, and does not claim where its content is."""
+    lines = "".join(f"<p>Line {number} of the warranty names what is free.</p>" for number in range(5))
+    text = text_of(document(f"<title>Warranty</title><body>{head}<div><h1>Warranty</h1>{lines}</div>"))
+    assert "Line 4 of the warranty" in text
+    assert "All for solution" not in text
+
+
+def test_links_that_the_content_unfolds_are_text() -> None:
+    links = "".join(f"<li><a href=/m{number}>Manual of the pump number {number}</a>" for number in range(6))
+    part = (
+        f"<button aria-controls=d1 aria-expanded=false>Which manuals are there?</button><ul id=d1 hidden>{links}</ul>"
+    )
+    assert "Manual of the pump number 3" in text_of(document(long_page(part)))

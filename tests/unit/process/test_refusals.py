@@ -65,6 +65,7 @@ FORM = "<form><input name=user><input type=password><button>Sign in</button></fo
         ("js_shell", "<title>{{ title }}</title><h1>{{ title }}</h1><p>{{ product.text }}</p><script>1</script>"),
         ("soft_404", "<title>Product not found</title><h1>Product not found</h1><p>Continue shopping."),
         ("soft_404", "<title>Brook</title><h1>Sorry, this item is no longer available</h1><p>See others like it."),
+        ("soft_404", "<title>Search results for xyz - Brook</title><h1>Search results for xyz</h1><p>Nothing matched."),
         ("soft_404", "<title>Search - Brook</title><h1>No results found</h1><p>Try other words."),
         ("soft_404", "<title>Brook</title><h1>این محصول یافت نشد</h1><p>به فروشگاه برگردید."),
         ("js_shell", "<title>App</title><body><app-root>Loading...</app-root><script src=a.js></script>"),
