@@ -48,7 +48,12 @@ _NOT_FOUND: Final = re.compile(
     | (?:این\ )?(?:صفحه|برگه).{0,30}وجود\ ندارد.{0,30}
     | (?:عذر[اً]+\W*)?(?:هذه\ )?(?:ال)?صفحة\ (?:غير\ موجودة|لم\ يتم\ العثور).{0,30}
     | (?:die\ )?seite\ (?:wurde\ )?nicht\ gefunden.{0,30} | page\ (?:introuvable|non\ trouvée).{0,30}
-    | página\ n(?:o|ão)\ encontrada.{0,30} | pagina\ non\ trovata.{0,30} | sayfa\ bulunamadı.{0,30}""",
+    | página\ n(?:o|ão)\ encontrada.{0,30} | pagina\ non\ trovata.{0,30} | sayfa\ bulunamadı.{0,30}
+    | (?:запрашиваемая\ )?страница\ не\ (?:найдена|существует).{0,30} | (?:de\ )?pagina\ (?:is\ )?niet\ gevonden.{0,30}
+    | nie\ znaleziono\ strony.{0,30} | strona\ nie\ (?:została\ znaleziona|istnieje).{0,30}
+    | sidan\ (?:hittades\ inte|kunde\ inte\ hittas).{0,30} | siden\ (?:blev\ ikke\ fundet|findes\ ikke).{0,30}
+    | (?:お探しの|ご指定の)?ページ(?:が|は)(?:見つかりません|存在しません).{0,20} | 페이지를\ 찾을\ 수\ 없습니다.{0,10}
+    | .{0,10}(?:页面|頁面|网页|網頁)(?:不存在|未找到|找不到|無法找到|无法找到).{0,10} | .{0,6}(?:找不到|未找到)(?:页面|頁面|网页|網頁).{0,10}""",
     re.I | re.X,
 )
 _ERROR: Final = re.compile(
@@ -71,9 +76,10 @@ _OUTAGE: Final = re.compile(
     r"""application\ error | (?:an?\ )?(?:unexpected|unknown|internal)\ error(?:\ (?:has\ )?occurr?ed)?
     | (?:oops\W{0,3})?something\ went\ wrong | (?:this\ (?:page|site)\ is\ )?temporarily\ unavailable | too\ many\ requests
     | (?:scheduled|(?:site|website)\ (?:is\ )?(?:under|down\ for)|under)\ maintenance | maintenance\ mode
+    | server\ error | (?:oops\W{0,3})?an\ error\ (?:has\ )?occurr?ed | (?:security|bot)\ check | (?:domain\ )?default\ (?:web\ site\ )?page
     | (?:your\ )?session\ (?:has\ )?(?:expired|timed\ out)
     | (?:your\ |this\ )?(?:web\ )?browser\ (?:is\ )?(?:not\ supported|no\ longer\ supported|out\ of\ date|outdated) | unsupported\ browser
-    | (?:please\ )?(?:update|upgrade)\ your\ browser | are\ you\ (?:over|at\ least|older\ than|of\ legal).{1,40} | age\ (?:verification|check)
+    | (?:please\ )?(?:update|upgrade)\ your\ browser | are\ you\ (?:(?:over|at\ least|older\ than)\ (?:1[68]|21)\b.{0,20}|of\ legal.{1,40}) | age\ (?:verification|check)
     | (?:please\ )?(?:verify|confirm)\ your\ age | we(?:[’']ll|\ will)\ be\ (?:right\ )?back(?:\ (?:soon|shortly|online\ soon))? | account\ suspended
     | (?:our\ |the\ |a\ )?(?:new\ )?(?:web\ ?site|site|page|shop|store)?(?:\ is\ |\ )?(?:coming|launching|opening)\ (?:very\ )?soon
     | (?:(?:our|the|this)\ )?(?:new\ )?(?:web\ ?site|site|page|shop)?(?:\ is\ |\ )?(?:currently\ )?under\ construction
@@ -103,7 +109,9 @@ _BROKEN_TEXT: Final = re.compile(
     r"""\W*(?:php\ )?(?:fatal\ error|parse\ error|warning|notice|deprecated):\ .{1,400}?\bin\ \S+\.(?:php|inc|phtml)\b
     | \W*(?:uncaught\ )?(?:exception|\w*exception:|sqlstate\[) | traceback\ \(most\ recent\ call\ last\)
     | (?:error:?\ )?(?:could\ not|cannot|can[’']t|unable\ to|failed\ to)\ connect\ to\ (?:the\ |local\ )?(?:\w+\ )?(?:database|mysql|server)\b
-    | the\ requested\ url\ was\ rejected | request\ unsuccessful\.\ incapsula
+    | (?:there\ has\ been\ a\ critical|the\ website\ encountered\ an\ unexpected)\ error | error\ displaying\ the\ error\ page
+    | looks\ like\ this\ domain\ is(?:n[’']t|\ not)\ connected | .{0,60}\bdomain\ (?:name\ )?(?:is|may\ be)\ for\ sale
+    | (?:please\ )?complete\ the\ security\ check | the\ requested\ url\ was\ rejected | request\ unsuccessful\.\ incapsula
     | \{\s*"[^{}]{0,200}\b(?:error|exception|forbidden|unauthorized|not\ found)\b[^{}]{0,300}\}\W*$""",
     re.I | re.X,
 )
