@@ -158,7 +158,7 @@ def sentences(text: str, language: str) -> tuple[str, ...]:
     parts: list[str] = []
     for part in segment(language if language != "und" else "en", text):
         # The splitter takes the point in "۳.۵" for a full stop.
-        if parts and _DECIMAL_END.search(parts[-1]) and part[:1].isdecimal():
+        if parts and part[:1].isdecimal() and _DECIMAL_END.search(parts[-1]):
             parts[-1] += part
         else:
             parts.append(part)

@@ -33,8 +33,13 @@ def uuid_(value: uuid.UUID) -> Field:
     return value.bytes
 
 
-def jsonb(value: Mapping[str, Any]) -> Field:
-    return b"\x01" + _CANONICAL(value).encode()
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """JSON that is the same for equal values."""
+    return _CANONICAL(value).encode()
+
+
+def jsonb(json_text: bytes) -> Field:
+    return b"\x01" + json_text
 
 
 def vector(value: bytes | None) -> Field:

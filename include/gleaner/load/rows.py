@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 import uuid
 from collections.abc import Container, Iterator
@@ -11,12 +10,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
+import msgspec
+
 from include.gleaner.errors import InvalidChunkError
 from include.gleaner.load import copy_binary
 from include.gleaner.load.validate import check_chunk, check_vector
 from include.gleaner.models import Chunk, PageChunks
 
-_CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+_ENCODE: Final = msgspec.json.Encoder().encode  # of texts and numbers: what json gives, in a third of the time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +116,9 @@ def _item(chunk: Chunk) -> str:
     return f"{chunk.chunk_type}/{chunk.chunk_index}"
 
 
-def _content_hash(chunk: Chunk, model: str, has_vector: bool, has_gist: bool) -> bytes:
+def _content_hash(chunk: Chunk, metadata: bytes, model: str, has_vector: bool, has_gist: bool) -> bytes:
     """SHA-256 over every stored column of the row, the model, and which vectors there are."""
-    columns = [
+    before = (
         chunk.chunk_type,
         chunk.chunk_index,
         model,
@@ -129,17 +130,16 @@ def _content_hash(chunk: Chunk, model: str, has_vector: bool, has_gist: bool) ->
         chunk.language,
         chunk.token_count,
         chunk.word_count,
-        dict(chunk.metadata),
-        has_vector,
-        chunk.embedded_tldr,
-        has_gist,
-    ]
-    return hashlib.sha256(_CANONICAL(columns).encode()).digest()
+    )
+    after = (has_vector, chunk.embedded_tldr, has_gist)
+    columns = (*map(_ENCODE, before), metadata, *map(_ENCODE, after))
+    return hashlib.sha256(b"[%b]" % b", ".join(columns)).digest()  # one array of JSON
 
 
 def _row(page_id: uuid.UUID, chunk: Chunk, model: str, vector: bytes | None, gist: bytes | None) -> Row:
     """The chunk with the columns of `copy_staging`, in its order."""
-    content_hash = _content_hash(chunk, model, vector is not None, gist is not None)
+    metadata = copy_binary.canonical(chunk.metadata)
+    content_hash = _content_hash(chunk, metadata, model, vector is not None, gist is not None)
     text_key, gist_key = text_hash(chunk), tldr_hash(chunk)
     fields = (
         copy_binary.uuid_(page_id),
@@ -155,7 +155,7 @@ def _row(page_id: uuid.UUID, chunk: Chunk, model: str, vector: bytes | None, gis
         content_hash,
         copy_binary.vector(vector),
         copy_binary.text(chunk.search_text),
-        copy_binary.jsonb(chunk.metadata),
+        copy_binary.jsonb(metadata),
         gist_key,
         copy_binary.vector(gist),
     )
