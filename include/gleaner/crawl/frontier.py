@@ -101,25 +101,7 @@ class Frontier:
 
     def discover(self, found: Sequence[Found]) -> None:
         """Add addresses to the frontier; those that were visited in this job stay visited."""
-        best: dict[str, Found] = {}
-        for item in found:
-            known = best.get(item.url)
-            if known is None or (item.depth, item.hops, -item.priority) < (known.depth, known.hops, -known.priority):
-                best[item.url] = item
-        rows = list(best.values())
-        for start in range(0, len(rows), 1_000):
-            part = rows[start : start + 1_000]
-            self._conn.execute(
-                self._sql["discover"],
-                {
-                    **self._key,
-                    "page_ids": [self._id_of(item.url) for item in part],
-                    "urls": [item.url for item in part],
-                    "depths": [item.depth for item in part],
-                    "hops": [item.hops for item in part],
-                    "priorities": [item.priority for item in part],
-                },
-            )
+        self._discover(self._best_of(found))
 
     def any_unknown(self, urls: Sequence[str]) -> bool:
         """Whether this job has not found one of these addresses."""
@@ -153,14 +135,15 @@ class Frontier:
 
     def store(self, visits: Sequence[Visit], found: Sequence[Found]) -> None:
         """Write visits and what they led to, all or nothing; again when another crawl of the source was in the way."""
+        new = self._best_of(found)
         for attempt in range(1, DEADLOCK_ATTEMPTS + 1):
             try:
                 with self._conn.transaction():
                     # All rows in one order first: visits and discoveries would else be two orders, and two a deadlock.
-                    pages = {visit.page.page_id for visit in visits} | {self._id_of(item.url) for item in found}
+                    pages = new.keys() | {visit.page.page_id for visit in visits}
                     self._conn.execute(self._sql["lock_pages"], {**self._key, "page_ids": sorted(pages)})
                     self._store_visits(visits)
-                    self.discover(found)
+                    self._discover(new)
             except psycopg.errors.DeadlockDetected:
                 if attempt == DEADLOCK_ATTEMPTS:
                     raise
@@ -190,6 +173,31 @@ class Frontier:
         """Pages found, visited, changed, unchanged."""
         row = self._conn.execute(self._sql["outcome"], self._key).fetchone() or (0, 0, 0, 0)
         return int(row[0]), int(row[1]), int(row[2]), int(row[3])
+
+    def _best_of(self, found: Iterable[Found]) -> dict[uuid.UUID, Found]:
+        """The shortest way to each address, by the page's id."""
+        best: dict[str, Found] = {}
+        for item in found:
+            known = best.get(item.url)
+            if known is None or (item.depth, item.hops, -item.priority) < (known.depth, known.hops, -known.priority):
+                best[item.url] = item
+        return {page_id_of(self._tenant_id, self._source_id, url): item for url, item in best.items()}
+
+    def _discover(self, best: Mapping[uuid.UUID, Found]) -> None:
+        rows = list(best.items())
+        for start in range(0, len(rows), 1_000):
+            part = rows[start : start + 1_000]
+            self._conn.execute(
+                self._sql["discover"],
+                {
+                    **self._key,
+                    "page_ids": [page_id for page_id, _ in part],
+                    "urls": [item.url for _, item in part],
+                    "depths": [item.depth for _, item in part],
+                    "hops": [item.hops for _, item in part],
+                    "priorities": [item.priority for _, item in part],
+                },
+            )
 
     def _store_visits(self, visits: Sequence[Visit]) -> None:
         by_kind: dict[Kind, list[Visit]] = {}
@@ -226,9 +234,6 @@ class Frontier:
         self._conn.execute(
             self._sql["prune_snapshots"], {**self._key, "page_ids": columns["page_ids"], "keep": KEPT_SNAPSHOTS}
         )
-
-    def _id_of(self, url: str) -> uuid.UUID:
-        return page_id_of(self._tenant_id, self._source_id, url)
 
     def _count(self, query: str) -> int:
         row = self._conn.execute(self._sql[query], self._key).fetchone()

@@ -78,7 +78,7 @@ WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND state = 'running'
 -- counts.
 INSERT INTO gleaner.website_page AS p (tenant_id, page_id, source_id, url, depth, hops, priority, found_job)
 SELECT %(tenant_id)s, found.page_id, %(source_id)s, found.url, found.depth, found.hops, found.priority, %(job_id)s
-FROM unnest(%(page_ids)s::uuid[], %(urls)s::text[], %(depths)s::integer[], %(hops)s::smallint[], %(priorities)s::real[])
+FROM unnest(%(page_ids)b::uuid[], %(urls)b::text[], %(depths)s::integer[], %(hops)s::smallint[], %(priorities)s::real[])
      AS found (page_id, url, depth, hops, priority)
 WHERE NOT EXISTS (SELECT FROM gleaner.forgotten f WHERE f.tenant_id = %(tenant_id)s AND f.target_id = found.page_id)
 ORDER BY found.page_id
@@ -94,7 +94,7 @@ WHERE p.found_job < excluded.found_job
 
 -- lock_pages --
 SELECT FROM gleaner.website_page
-WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s) ORDER BY page_id FOR UPDATE
+WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)b::uuid[]) ORDER BY page_id FOR UPDATE
 
 -- count_known --
 SELECT count(*) FROM gleaner.website_page
