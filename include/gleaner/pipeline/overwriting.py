@@ -35,6 +35,8 @@ def hold_losses(
     sql = queries("survey")
     key: dict[str, Any] = {"tenant_id": tenant_id, "source_id": source_id}
     changed = [row[0] for row in conn.execute(sql["overwriting"], key)]
+    if not changed:
+        return 0
     loaded, without = conn.execute(sql["at_stake"], key).fetchone() or (0, 0)
     if not _is_too_many(len(changed), without, loaded, policy):
         return 0
