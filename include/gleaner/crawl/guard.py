@@ -12,10 +12,11 @@ import heapq
 import ipaddress
 import itertools
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import certifi
@@ -23,6 +24,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Url, parse_url
+from urllib3.util.ssl_ import create_urllib3_context
 
 from include.gleaner.errors import ForbiddenAddressError
 
@@ -163,9 +165,7 @@ class GuardedPools(PoolManager):
     """
 
     def __init__(self, *, local_hosts: frozenset[str], deadlines: Deadlines, pool_size: int) -> None:
-        super().__init__(
-            num_pools=8, maxsize=pool_size, block=False, cert_reqs="CERT_REQUIRED", ca_certs=certifi.where()
-        )
+        super().__init__(num_pools=8, maxsize=pool_size, block=False)
         http, https = _connection_classes(local_hosts, deadlines)
         self.pool_classes_by_scheme = {
             "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
@@ -175,7 +175,15 @@ class GuardedPools(PoolManager):
     def pool_of(self, origin: str) -> HTTPConnectionPool:
         """The connections to an origin such as "https://example.com". Raises ValueError for one that is none."""
         parts = _parts_of(origin)
-        return self.connection_from_host(parts.host, parts.port, parts.scheme)
+        trust = {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._trust} if parts.scheme == "https" else None
+        return self.connection_from_host(parts.host, parts.port, parts.scheme, pool_kwargs=trust)
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        """Whose certificates are believed, read once: for each connection it would take longer than all else of it."""
+        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+        context.load_verify_locations(certifi.where())
+        return context
 
 
 @lru_cache(maxsize=1_000)
