@@ -35,6 +35,7 @@ _SELECTORS: Final = "\U000e0100-\U000e01ef"
 _UNWANTED: Final = re.compile(f"[{_CONTROL}{_INVISIBLE}{_NO_TEXT}\U000e0000-\U000e007f{_SELECTORS}]")
 _SELECTED: Final = re.compile(f"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff][{_SELECTORS}]")
 _BINARY: Final = re.compile(f"[{_CONTROL}\ud800-\udfff]")
+_ASCII_BINARY: Final = bytes(code for code in range(128) if _BINARY.match(chr(code)))
 _LINE_END: Final = re.compile("\r\n?|[\u0085\u2028\u2029]")
 _WORD: Final = re.compile("\\w[\\w\u200c\u200d'’]*")
 # The same for ASCII, in a tenth of the time: signs set words apart, apostrophes do not.
@@ -56,6 +57,8 @@ _FOLDED: Final = re.compile(f"[\\dı{ZWNJ}\u200d](?<![0-9])")  # translate() wou
 
 def strip_binary(text: str) -> tuple[str, int]:
     """`text` without NUL, other controls and lone surrogates, and how many of them there were."""
+    if text.isascii() and len(text.encode().translate(None, _ASCII_BINARY)) == len(text):
+        return text, 0  # what most pages in English are, found out in a fifth of the time
     return _BINARY.subn("", text)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.gleaner.text import count_words, fold, folded_words, set_apart
+from include.gleaner.text import count_words, fold, folded_words, set_apart, strip_binary
 
 LETTERS = "aZ9_ \n\t.,'-/(é“’–…½™ß™کي\u200cكİ"
 
@@ -21,6 +21,15 @@ def test_folded_words_are_the_words_of_the_folded_text(text: str, language: str)
 @given(st.text(alphabet=[chr(code) for code in range(32, 127)] + ["\n", "’", "“"]))
 def test_a_plain_text_has_as_many_words_as_any_other(text: str) -> None:
     assert count_words(text) == len(re.findall(r"\w[\w'’]*", text))
+
+
+@pytest.mark.parametrize("code", [*range(0x100), 0x2028, 0xD800, 0xDFFF, 0xE000])
+def test_what_is_no_text_is_taken_out_and_counted(code: int) -> None:
+    is_binary = (
+        (code < 32 and code not in (9, 10, 13)) or (127 <= code < 160 and code != 0x85) or 0xD800 <= code < 0xE000
+    )
+    kept = "" if is_binary else chr(code)
+    assert strip_binary(f"a{chr(code)}b{chr(code)}") == (f"a{kept}b{kept}", 2 * is_binary)
 
 
 @pytest.mark.parametrize(

@@ -126,42 +126,39 @@ class Gatherer:
 
     def __init__(self) -> None:
         self.links = 0  # links that are open now
-        self._parts: list[str] = []
-        self._link_weight = 0
+        self.parts: list[str] = []  # since the last `take`
         self._after_break = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was gathered since the last `take`."""
-        return not self._parts
+        self._link_weight = 0
 
     def add(self, text: str) -> None:
-        if not self._parts and text.isspace():
+        if not self.parts and text.isspace():
             return  # most of what stands between two elements
         if self.links and (weight := weight_of(text)):
             self._link_weight += weight
         if self._after_break and not text.isspace():
             self._after_break = False
-        self._parts.append(text)
+        self.parts.append(text)
 
     def line_break(self, new_block: Callable[[], None]) -> None:
         """One <br> is a line end, a second one begins a new block."""
         if self._after_break:
             new_block()
             self._after_break = False
-        elif self._parts:
-            self._parts.append(LINE_BREAK)
+        elif self.parts:
+            self.parts.append(LINE_BREAK)
             self._after_break = True
 
     def take(self) -> tuple[str, int, int]:
         """(text, weight, weight inside links) since the last call."""
         self._after_break = False
-        if not self._parts:
+        if not self.parts:
             return "", 0, 0
-        text = clean("".join(self._parts))
+        text = clean("".join(self.parts))
         links = self._link_weight
-        self._parts.clear()
+        self.parts.clear()
         self._link_weight = 0
+        if text.isascii():  # words in display text have one space or line end between them
+            return text, text.count(" ") + text.count("\n") + bool(text), links
         return text, weight_of(text), links
 
 

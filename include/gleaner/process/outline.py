@@ -18,7 +18,7 @@ from include.gleaner.process.preformatted import are_line_numbers, code_language
 from include.gleaner.process.tables import is_data_table, table_rows
 from include.gleaner.process.traits import traits_of
 from include.gleaner.process.tree import Node
-from include.gleaner.process.unfolding import Unfolding, is_on_call
+from include.gleaner.process.unfolding import CALLING, Unfolding, is_on_call
 
 _HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _ROOTS: Final = frozenset(("[document]", "html", "body"))
@@ -43,6 +43,10 @@ class _Context:
     in_list: bool = False
 
 
+_Before = tuple[int, _Context]  # the container and the context around an element
+_LINK: Final[_Before] = (-1, _Context())  # stands for what is around a link: the same as in it
+
+
 def outline_of(page: Node) -> Outline:
     """The page's leaves in reading order. Never fails: every tree gives an outline, if an empty one."""
     return _Walk(page).outline
@@ -59,44 +63,46 @@ class _Walk:
         self._patience = _PATIENCE
         self._unfolding = Unfolding()
         # What is under way: the children still to come, and what to restore when there are no more.
-        self._stack: list[tuple[Iterator[Any], tuple[str, Any] | None, Node]] = [(iter(page.contents), None, page)]
-        while self._stack:
-            self._step()
+        self._stack: list[tuple[Iterator[Any], _Before | None, Node]] = [(iter(page.contents), None, page)]
+        self._walk()
         self._flush()
         self.outline.containers[0].end = len(self.outline.leaves)
         self._unfolding.show(self.outline)
 
-    def _step(self) -> None:
-        children, leave, _ = self._stack[-1]
-        for node in children:
-            if isinstance(node, str):
-                self._text.add(node)
-            elif self._enter(node):
-                return
-        self._stack.pop()
-        if leave is not None:
-            self._leave(*leave)
+    def _walk(self) -> None:
+        stack, text = self._stack, self._text
+        while stack:
+            children, leave, _ = stack[-1]
+            for node in children:
+                if type(node) is str:
+                    if text.parts or not node.isspace():  # most of what stands between two elements
+                        text.add(node)
+                elif self._enter(node):
+                    break
+            else:
+                stack.pop()
+                if leave is _LINK:
+                    text.links -= 1
+                elif leave is not None:
+                    self._leave(*leave)
 
-    def _leave(self, what: str, value: Any) -> None:
-        if what == "link":
-            self._text.links -= 1
-            return
+    def _leave(self, container: int, context: _Context) -> None:
         self._flush()
         self.outline.containers[self._container].end = len(self.outline.leaves)
-        self._container, self._context = value
+        self._container, self._context = container, context
 
     def _enter(self, tag: Node) -> bool:
         """Take in an element; True when its children are to be walked next."""
         name = tag.name
         if name in SKIPPED:
             return False
-        if tag.attrs:
+        if tag.attrs and not CALLING.isdisjoint(tag.attrs):
             self._unfolding.note(tag.attrs)
+        if name in INLINE:
+            return self._enter_inline(tag, name)
         if name == "br":
             self._text.line_break(self._flush)
             return False
-        if name in INLINE:
-            return self._enter_inline(tag, name)
         if name == "button" and self._is_short(tag, _MAX_BUTTON) and not _is_question(tag):
             return False
         self._flush()
@@ -116,10 +122,9 @@ class _Walk:
         if name == "table" and is_data_table(tag):
             self._table(tag, flags)
             return False
-        before = (self._container, self._context)
-        self._open(tag, flags)
+        before = (self._open(tag, flags), self._context)
         self._context = self._context_in(tag, name)
-        self._stack.append((iter(tag.contents), ("block", before), tag))
+        self._stack.append((iter(tag.contents), before, tag))
         return True
 
     def _enter_inline(self, tag: Node, name: str) -> bool:
@@ -134,7 +139,7 @@ class _Walk:
             if attributes["href"].startswith("#"):
                 self._unfolding.call(attributes["href"][1:])
             self._text.links += 1
-            self._stack.append((iter(tag.contents), ("link", None), tag))
+            self._stack.append((iter(tag.contents), _LINK, tag))
         else:
             self._stack.append((iter(tag.contents), None, tag))
         return True
@@ -152,12 +157,13 @@ class _Walk:
                 return False
         return True
 
-    def _open(self, tag: Node, flags: int) -> None:
-        containers = self.outline.containers
-        around = containers[self._container]
+    def _open(self, tag: Node, flags: int) -> int:
+        """Open a container; gives back the one to return to."""
+        containers, before = self.outline.containers, self._container
+        around = containers[before]
         containers.append(
             Container(
-                parent=self._container,
+                parent=before,
                 flags=flags,
                 first=len(self.outline.leaves),
                 name=tag.name,
@@ -169,6 +175,7 @@ class _Walk:
         self._container = len(containers) - 1
         if flags & markers.UNSEEN and (name := tag.attrs.get("id")):
             self._unfolding.hide(self._container, name)
+        return before
 
     def _context_in(self, tag: Node, name: str) -> _Context:
         outer = self._context
@@ -224,16 +231,10 @@ class _Walk:
     def _image(self, alternative: str) -> None:
         text = clean(alternative[:_MAX_ALTERNATIVE])
         if _DESCRIPTION.search(text):
-            place = len(self.outline.leaves) + (not self._text.is_empty)
+            place = len(self.outline.leaves) + bool(self._text.parts)
             self.outline.images.append(
                 Leaf(kind="paragraph", text=text, weight=0, link_weight=0, container=self._container, place=place)
             )
-
-    def _in_container(self, tag: Node, flags: int) -> int:
-        """Open a container for leaves that are made at once; gives back the container to return to."""
-        before = self._container
-        self._open(tag, flags)
-        return before
 
     def _close(self, before: int) -> None:
         self.outline.containers[self._container].end = len(self.outline.leaves)
@@ -245,8 +246,9 @@ class _Walk:
             return False
         if text:
             for part in tag.elements():
-                self._unfolding.note(part.attrs)
-            before = self._in_container(tag, flags)
+                if not CALLING.isdisjoint(part.attrs):
+                    self._unfolding.note(part.attrs)
+            before = self._open(tag, flags)
             self._leaf("heading", text, weight, weight if self._text.links else links, 0, level)
             self._close(before)
         return True
@@ -255,13 +257,13 @@ class _Walk:
         text = code_text(tag)
         if not text or (are_line_numbers(text) and any(around.name == "td" for _, _, around in self._stack[:-4:-1])):
             return
-        before = self._in_container(tag, flags)
+        before = self._open(tag, flags)
         around = [element for _, _, element in self._stack[:-3:-1] if element.name not in _ROOTS]
         self._leaf("code", text, len(text.split()), 0).language = code_language(tag, around)
         self._close(before)
 
     def _table(self, tag: Node, flags: int) -> None:
-        before = self._in_container(tag, flags)
+        before = self._open(tag, flags)
         group = self._group()
         for row in table_rows(tag):
             kind: LeafKind = "paragraph" if row.caption else "row"

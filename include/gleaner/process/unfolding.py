@@ -8,7 +8,7 @@ from typing import Final
 from include.gleaner.process import markers
 from include.gleaner.process.leaves import Outline
 
-_CALLING: Final = frozenset(("aria-controls", "data-target", "data-bs-target"))
+CALLING: Final = frozenset(("aria-controls", "data-target", "data-bs-target"))  # attributes
 _MOST_CALLED: Final = 20  # by one control
 _LINKED: Final = 0.66  # of the words of a menu
 _LEAST_LINKED: Final = 10  # words
@@ -22,10 +22,8 @@ class Unfolding:
         self._hidden: list[tuple[int, str]] = []  # containers that are not shown, and their ids
 
     def note(self, attributes: Mapping[str, str]) -> None:
-        """Remember what a control unfolds."""
-        if _CALLING.isdisjoint(attributes):
-            return
-        for name in _CALLING:
+        """Remember what a control unfolds, by its attributes: some of CALLING."""
+        for name in CALLING:
             if value := attributes.get(name):
                 self._called.update(part.removeprefix("#") for part in value.split()[:_MOST_CALLED])
 
