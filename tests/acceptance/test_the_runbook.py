@@ -41,7 +41,7 @@ BROKEN = {
         f" (SELECT max(ctid) FROM {KNOWLEDGE} GROUP BY source_id, chunk_index, embedding_model HAVING count(*) > 1)"
     ),
     "An index is not valid": (
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'gleaner.tenant_knowledge_text_hash'::regclass"
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'gleaner.tenant_knowledge_by_text'::regclass"
     ),
     "Rows without their page": (
         "SET session_replication_role = replica; DELETE FROM gleaner.website_page WHERE url LIKE '%/b';"

@@ -87,19 +87,27 @@ def test_a_database_without_a_schema_has_nothing_to_take_back(empty_dsn: str) ->
 
 
 INDEXES = migrations()[12]
+IN_STEPS = [migration for migration in migrations() if len(steps(migration.up)) > 1]
 
 
 def cut_after_one_step(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback of the migration that is made of steps, killed when its first index is gone."""
+    cut_in(INDEXES, dsn, monkeypatch)
+
+
+def cut_in(migration: Migration, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback of it, killed after its first step."""
 
     def killed(conn: psycopg.Connection, label: str, parts: tuple[Step, ...]) -> None:
+        if label != migration.label:
+            return run_steps(conn, label, parts)
         run_steps(conn, label, parts[:1])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("include.gleaner.ops.rollback.run_steps", killed)
         with pytest.raises(KeyboardInterrupt):
-            rollback(dsn, INDEXES.version - 1)
+            rollback(dsn, migration.version - 1)
 
 
 def indexes(conn: psycopg.Connection) -> int:
@@ -114,6 +122,24 @@ def test_steps_that_were_cut_off_on_the_way_back_are_built_again(
     cut_after_one_step(knowledge_dsn, monkeypatch)
     assert indexes(conn) == len(steps(INDEXES.up)) - 1
     assert INDEXES.label in migrate(knowledge_dsn)
+    assert dump(knowledge_dsn) == before
+
+
+@pytest.mark.parametrize("migration", IN_STEPS, ids=lambda migration: migration.label)
+def test_any_steps_that_were_cut_off_on_the_way_back_go_on_either_way(
+    conn: psycopg.Connection, knowledge_dsn: str, monkeypatch: pytest.MonkeyPatch, migration: Migration
+) -> None:
+    before = dump(knowledge_dsn)
+    rollback(knowledge_dsn, migration.version - 1)
+    below = dump(knowledge_dsn)
+    migrate(knowledge_dsn)
+    cut_in(migration, knowledge_dsn, monkeypatch)
+    assert dump(knowledge_dsn) not in (before, below)
+    assert rollback(knowledge_dsn) == [migration.label]
+    assert dump(knowledge_dsn) == below
+    migrate(knowledge_dsn)
+    cut_in(migration, knowledge_dsn, monkeypatch)
+    assert migration.label in migrate(knowledge_dsn)
     assert dump(knowledge_dsn) == before
 
 

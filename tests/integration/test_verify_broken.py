@@ -70,7 +70,7 @@ BROKEN = {
         {"constraint unique_chunk_per_source", "duplicates"},
     ),
     "an index is not valid": (invalid_index, {"indexes"}),
-    "an index is missing": (statement("DROP INDEX gleaner.tenant_knowledge_text_hash"), {"indexes"}),
+    "an index is missing": (statement("DROP INDEX gleaner.tenant_knowledge_by_text"), {"indexes"}),
     "the index of a model is missing": (
         statement("DO $$ BEGIN EXECUTE (SELECT 'DROP INDEX gleaner.' || index_name FROM gleaner.vector_index); END $$"),
         {"indexes"},

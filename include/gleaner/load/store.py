@@ -155,11 +155,12 @@ class KnowledgeStore:
             key = {**self._key, "page_ids": sorted(passed)}
             cursor.execute(self._sql["upsert_chunks"], key)
             created = [bool(row[0]) for row in cursor]
-            cursor.execute(self._sql["delete_tail"], key)
-            deleted = cursor.rowcount
-            cursor.execute(self._sql["stored_rows"], key)
-            stored = (cursor.fetchone() or (0,))[0]
             current = [item for item in todo if item.page.page_id in passed]
+            cursor.execute(self._sql["stored_rows"], key)
+            stored, deleted = (cursor.fetchone() or (0,))[0], 0
+            if stored > sum(len(item.rows) for item in current):
+                cursor.execute(self._sql["delete_tail"], key)
+                deleted = cursor.rowcount
             cursor.execute(
                 self._sql["drop_pending"],
                 {**self._key, "hashes": sorted({h for item in current for row in item.rows for h in row.hashes})},
@@ -168,7 +169,7 @@ class KnowledgeStore:
             counts=LoadCounts(
                 created=sum(created),
                 updated=len(created) - sum(created),
-                unchanged=unchanged + stored - len(created),
+                unchanged=unchanged + stored - deleted - len(created),
                 deleted=deleted,
                 stale_pages=len(todo) - len(current),
             ),

@@ -70,10 +70,12 @@ def plan_batches(params: Mapping[str, Any], run_id: str) -> list[BatchData]:
     request = IngestRequest.from_params(params)
     from include.gleaner.pipeline import planning
     from include.gleaner.pipeline.connections import embedding, knowledge_connection
+    from include.gleaner.pipeline.estimates import look_at_pages
 
     policy, _ = embedding()
     with knowledge_connection() as conn:
         source_id, job_id = _job(conn, request, run_id)
+        look_at_pages(conn, tenant_id=request.tenant_id, source_id=source_id)
         batches = planning.plan_batches(
             conn,
             tenant_id=request.tenant_id,

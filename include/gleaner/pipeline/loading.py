@@ -23,6 +23,7 @@ from include.gleaner.load.store import KnowledgeStore, LoadOutcome
 from include.gleaner.models import Batch, PageChunks, TokenLimit
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
+from include.gleaner.pipeline.estimates import LEAST_ROWS, look_at_chunks
 from include.gleaner.pipeline.grouping import Group, Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.pipeline.vectors import VectorFlow
@@ -59,6 +60,7 @@ def load_batch(
     key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}
     paid = tally.embedded  # before this try had to wait; found among the paid vectors now, and not reused
     failed: set[uuid.UUID] = set()
+    written, look_again = 0, LEAST_ROWS
     groups = _groups(conn, tally, query, key, batch, chunk, embedder.limit)
     holder = f"{tally.job_id}/{tally.stage}/{tally.batch_index}"
     with quota_of(conn, tenant_id=tally.tenant_id, holder=holder) as quota:
@@ -80,6 +82,10 @@ def load_batch(
                 count("failed.load", len(failed) - tally.failed)
                 tally.failed = len(failed)
                 tally.save(conn)
+                written += outcome.counts.created
+                if written >= look_again:
+                    look_at_chunks(conn, tenant_id=tally.tenant_id, model=embedder.model, rows=written)
+                    look_again = 2 * written
                 seconds = time.monotonic() - began
                 tell_batch(
                     batch, "load", done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds,

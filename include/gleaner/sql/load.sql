@@ -56,7 +56,8 @@ WHERE g.generation <= excluded.generation
 RETURNING source_id
 
 -- upsert_chunks --
--- Writes only rows that differ. The fence is held, so nobody changes these pages' rows meanwhile.
+-- Writes only rows that differ. The fence is held, so nobody changes these pages' rows meanwhile. LIMIT keeps the planner,
+-- which knows nothing of a tenant that came today, from reading all of its rows instead of looking each one up.
 INSERT INTO gleaner.tenant_knowledge AS k
     (tenant_id, source_id, chunk_type, chunk_index, embedding_model, section_title, full_text, tldr, language,
      token_count, word_count, text_hash, content_hash, embedding, search_vector, metadata, tldr_hash,
@@ -65,9 +66,12 @@ SELECT %(tenant_id)s, s.source_id, s.chunk_type, s.chunk_index, %(model)s, s.sec
        s.language, s.token_count, s.word_count, s.text_hash, s.content_hash, s.embedding,
        to_tsvector('simple', s.search_text), s.metadata, s.tldr_hash, s.tldr_embedding
 FROM gleaner_staging s
-LEFT JOIN gleaner.tenant_knowledge old
-       ON old.tenant_id = %(tenant_id)s AND old.source_id = s.source_id AND old.chunk_type = s.chunk_type
-      AND old.chunk_index = s.chunk_index AND old.embedding_model = %(model)s
+LEFT JOIN LATERAL (
+    SELECT k.content_hash FROM gleaner.tenant_knowledge k
+    WHERE k.tenant_id = %(tenant_id)s AND k.source_id = s.source_id AND k.chunk_type = s.chunk_type
+      AND k.chunk_index = s.chunk_index AND k.embedding_model = %(model)s
+    LIMIT 1
+) AS old ON true
 WHERE s.source_id = ANY(%(page_ids)s) AND old.content_hash IS DISTINCT FROM s.content_hash
 ORDER BY s.source_id, s.chunk_type, s.chunk_index
 ON CONFLICT ON CONSTRAINT unique_chunk_per_source DO UPDATE
@@ -88,23 +92,30 @@ WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.source
 
 -- stored_rows --
 -- What is there now, as the database says.
-SELECT count(*)::int FROM gleaner.tenant_knowledge
-WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND source_id = ANY(%(page_ids)s)
+SELECT coalesce(sum(there.rows), 0)::int
+FROM unnest(%(page_ids)s::uuid[]) AS page (page_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows FROM gleaner.tenant_knowledge k
+    WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.source_id = page.page_id
+) AS there
 
 -- known_vectors --
--- Vectors this tenant already has for these texts: loaded with any page, or paid for and not loaded yet.
-SELECT DISTINCT ON (text_hash) text_hash, vector_send(embedding)
-FROM (
-    SELECT text_hash, embedding FROM gleaner.tenant_knowledge
-    WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
-      AND embedding IS NOT NULL
+-- Vectors this tenant already has for these texts: loaded with any page, or paid for and not loaded yet. Each is looked up
+-- (see upsert_chunks).
+SELECT wanted.text_hash, vector_send(known.embedding)
+FROM unnest(%(hashes)s::bytea[]) AS wanted (text_hash)
+CROSS JOIN LATERAL (
+    (SELECT k.embedding FROM gleaner.tenant_knowledge k
+     WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.text_hash = wanted.text_hash
+       AND k.embedding IS NOT NULL LIMIT 1)
     UNION ALL
-    SELECT tldr_hash, tldr_embedding FROM gleaner.tenant_knowledge
-    WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND tldr_hash = ANY(%(hashes)s)
-      AND tldr_embedding IS NOT NULL
+    (SELECT k.tldr_embedding FROM gleaner.tenant_knowledge k
+     WHERE k.tenant_id = %(tenant_id)s AND k.embedding_model = %(model)s AND k.tldr_hash = wanted.text_hash
+       AND k.tldr_embedding IS NOT NULL LIMIT 1)
     UNION ALL
-    SELECT text_hash, embedding FROM gleaner.pending_embedding
-    WHERE tenant_id = %(tenant_id)s AND embedding_model = %(model)s AND text_hash = ANY(%(hashes)s)
+    (SELECT p.embedding FROM gleaner.pending_embedding p
+     WHERE p.tenant_id = %(tenant_id)s AND p.embedding_model = %(model)s AND p.text_hash = wanted.text_hash LIMIT 1)
+    LIMIT 1
 ) AS known
 
 -- create_vector_staging --

@@ -210,18 +210,19 @@ SET generation = excluded.generation, title = excluded.title, language = exclude
 WHERE d.generation <= excluded.generation
 
 -- mark_completed --
+-- coalesce: the state is for no index here, of which the planner thinks better than of looking each page up.
 UPDATE gleaner.website_page p SET state = 'completed', reason = NULL, missing_count = 0
 FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[]) AS done (page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation = done.generation
-  AND p.state IN ('fetched', 'failed')
+  AND coalesce(p.state, '') IN ('fetched', 'failed')
 
 -- mark_chunked --
--- Only pages whose newest content is what was loaded.
+-- Only pages whose newest content is what was loaded. coalesce as in mark_completed.
 UPDATE gleaner.website_page p
 SET state = 'chunked', reason = NULL
 FROM unnest(%(page_ids)s::uuid[], %(generations)s::bigint[]) AS done (page_id, generation)
 WHERE p.tenant_id = %(tenant_id)s AND p.page_id = done.page_id AND p.generation = done.generation
-  AND p.state = 'completed'
+  AND coalesce(p.state, '') = 'completed'
 
 -- mark_skipped --
 -- No content here, says the process stage. Counts as evidence once a job. Pages that are loaded come from a rebuild only.

@@ -33,9 +33,13 @@ ORDER BY page_id
 -- moved_pages --
 -- Aliases (redirect, canonical, duplicate) that still have chunks although the page they point to has its own, and
 -- whether they are the only ones that point there: a page that moved is told elsewhere, of many that became one only one is.
+-- LIMIT has each looked up, whatever the planner knows of the tenant.
 SELECT p.page_id, count(*) OVER (PARTITION BY p.alias_of) = 1 FROM gleaner.website_page p
-JOIN gleaner.website_page target
-  ON target.tenant_id = p.tenant_id AND target.source_id = p.source_id AND target.url = p.alias_of
+CROSS JOIN LATERAL (
+    SELECT t.state FROM gleaner.website_page t
+    WHERE t.tenant_id = p.tenant_id AND t.source_id = p.source_id AND t.url = p.alias_of
+    LIMIT 1
+) AS target
 WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped'
   AND target.state = 'chunked'
   AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)

@@ -172,7 +172,7 @@ COMMENT ON COLUMN gleaner.tenant_knowledge.text_hash IS 'SHA-256 of the text tha
 COMMENT ON COLUMN gleaner.tenant_knowledge.content_hash IS 'SHA-256 over every stored column and whether there is a vector: equal hash, nothing to write.';
 COMMENT ON COLUMN gleaner.tenant_knowledge.tldr_hash IS 'SHA-256 of the breadcrumb and gist that were embedded; null unless the run asked for it.';
 CREATE INDEX tenant_knowledge_tldr_hash ON gleaner.tenant_knowledge (tenant_id, embedding_model, tldr_hash) WHERE tldr_hash IS NOT NULL;
-CREATE INDEX tenant_knowledge_text_hash ON gleaner.tenant_knowledge (tenant_id, embedding_model, text_hash);
+CREATE INDEX tenant_knowledge_by_text ON gleaner.tenant_knowledge (text_hash, tenant_id, embedding_model);
 CREATE INDEX tenant_knowledge_search ON gleaner.tenant_knowledge USING gin (search_vector);
 ALTER TABLE gleaner.tenant_knowledge REPLICA IDENTITY USING INDEX unique_chunk_per_source;
 
