@@ -1,4 +1,4 @@
-"""Serves a folder on loopback, with validators and kept connections, in a process of its own.
+"""Serves a folder on loopback, with validators and connections that are kept, as a web server's are: after a 404, too.
 
 python -m benchmarks.file_server FOLDER      prints its port; ends when its standard input does
 """
@@ -15,6 +15,15 @@ from typing import Any
 class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """As the base class answers, but for "Connection: close"."""
+        body = f"<!doctype html><title>{code}</title><p>{self.responses.get(code, ('',))[0]}".encode()
+        self.send_response(code, message)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Quiet."""
