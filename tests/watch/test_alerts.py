@@ -181,7 +181,10 @@ def break_airflow(operator: Operator) -> list[str]:
     conf = {"tenant": "other", "url": operator.stack.website_url, "delay_seconds": 0}
     operator.call("PATCH", "/pools/gleaner_crawl", {"slots": 0, "pool": "gleaner_crawl", "include_deferred": False})
     failed, stuck = operator.api.trigger(DAG, conf), operator.api.trigger(DAG, conf)
+    # While the scheduler begins a run, it may write over what it is set to, and then end it green without a task.
+    wait(lambda: "scheduled" in {task["state"] for task in operator.api.task_instances(DAG, failed)}, "the first task")
     operator.call("PATCH", f"/dags/{DAG}/dagRuns/{failed}", {"state": "failed"})
+    wait(lambda: operator.api.dag_run(DAG, failed)["state"] == "failed", "the run that was set to failed")
     return [failed, stuck]
 
 
