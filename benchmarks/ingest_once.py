@@ -73,9 +73,16 @@ def main(url: str, run_id: str, max_pages: str, processes: str) -> None:
 
 
 def _warm_up() -> None:
+    import airflow.providers.postgres.hooks.postgres  # noqa: F401
+
+    import include.gleaner.crawl.crawler
     import include.gleaner.embed.client
+    import include.gleaner.ops.migrate
     import include.gleaner.pipeline.loading
-    import include.gleaner.pipeline.processing  # noqa: F401
+    import include.gleaner.pipeline.planning
+    import include.gleaner.pipeline.processing
+    import include.gleaner.pipeline.reconciling
+    import include.gleaner.pipeline.surveying  # noqa: F401
     from include.gleaner.chunk.splitter import split
     from include.gleaner.config import ChunkPolicy
     from include.gleaner.models import Document, Snapshot
