@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from include.gleaner.crawl.records import Due, Visit
 
-MOST_AHEAD: Final = 24  # visits that are given to the threads and have not come back
+MOST_AHEAD: Final = 40  # visits that are given to the threads and have not come back
 GATHER_SECONDS: Final = 0.005  # so long a visit that has ended waits for others
 
 
