@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from include.gleaner.config import DEFAULT_ENCODING
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, os, sys, threading
@@ -36,6 +38,18 @@ def test_libraries_are_loaded_without_a_thread_and_without_gleaners_own_code() -
     assert missing == []
     assert own == ["include.gleaner.preloading"]  # a change of the others needs no restart
     assert threads == 1  # a fork would lose the others
+
+
+def test_the_vocabulary_of_the_token_counter_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import toktok
+
+    from include.gleaner import preloading
+
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(preloading, "LIBRARIES", ("toktok",))
+    monkeypatch.setattr(toktok, "truncate", lambda *asked_for: asked.append(asked_for))
+    preloading.preload()
+    assert [encoding for *_, encoding in asked] == [DEFAULT_ENCODING]
 
 
 def test_it_can_be_switched_off() -> None:
