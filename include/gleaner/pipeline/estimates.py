@@ -22,7 +22,8 @@ MOST_TIMES: Final = 10  # more rows than the planner believes
 
 
 def look_at_pages(conn: psycopg.Connection, *, tenant_id: str, source_id: uuid.UUID) -> bool:
-    """Before a run's batches are cut; whether the table was looked at again. `conn` is outside of a transaction."""
+    """Before a run's batches are cut; whether a new look was asked for, which who holds the table or lacks the right
+    to ANALYZE prevents. `conn` is outside of a transaction."""
     key = {"tenant_id": tenant_id, "source_id": source_id}
     row = conn.execute(queries("estimates")["pages_there"], key).fetchone()
     return _look(conn, "pages", key, row[0] if row else 0)
@@ -47,5 +48,5 @@ def _look(conn: psycopg.Connection, what: Literal["pages", "chunks"], key: dict[
             raise
         log.warning("the statistics of %s could not be brought up to date (%s)", what, error.sqlstate)
         return False
-    log.info("the planner took the tenant for %d %s of %d or more; its statistics are made anew", believed, what, rows)
+    log.info("the planner took the tenant for %d %s of %d or more; new statistics are asked for", believed, what, rows)
     return True
