@@ -23,6 +23,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.cpu import cpu_below
+from benchmarks.drawing import Sample, draw
 from include.gleaner.local.airflow import DATABASE
 from include.gleaner.local.cluster import Cluster
 from include.gleaner.local.stack import Stack, running
@@ -31,11 +32,11 @@ from include.gleaner.pools import CRAWL, LOAD, PROCESS
 from tests.support.redis_server import RedisServer
 
 Row = tuple[str, str, str, bool]
-Sample = tuple[float, int, int]  # seconds, running, queued
 
 ROOT = Path(__file__).parents[1]
 DAG = "ingest_website"
 SLOTS = CRAWL.slots + PROCESS.slots + LOAD.slots
+ROUNDS = 3
 LONG_CALL_MS = 500  # of the endpoint, where the work is bound by it
 SLOW_PAGES = 400  # of it: a minute and a half of waiting with one worker
 # One call under way per task, and so few texts in it that waiting is nearly all there is: then the number of workers
@@ -62,17 +63,24 @@ class Watched:
 
 
 def queue() -> Iterator[Row]:
-    """200 and 5,000 pages: time, instances, queue depth, and how much of the time is Airflow's."""
+    """200 and 5,000 pages: time, instances, queue depth, and how much of the time is Airflow's.
+
+    In turns, each the median of three: first with Airflow, then without it, with as many processes as are quicker.
+    """
     for pages, most_share in ((200, None), (5_000, 0.1)):
-        with _stack(pages) as (stack, url):
-            watched = _ingest(stack, url, pages)
-            alone, processes = min((_without_airflow(stack, pages, number), number) for number in (2, PROCESS.slots))
-        _draw(ROOT / f"benchmarks/queue-{pages}.svg", watched, pages)
+        runs, alones = [], []
+        for _ in range(ROUNDS):
+            with _stack(pages) as (stack, url):
+                runs.append(_ingest(stack, url, pages))
+                alones.append(min((_without_airflow(stack, pages, number), number) for number in (2, PROCESS.slots)))
+        watched = sorted(runs, key=lambda run: run.seconds)[ROUNDS // 2]
+        alone, processes = sorted(alones)[ROUNDS // 2]
+        draw(ROOT / f"benchmarks/queue-{pages}.svg", watched.samples, pages)
         share = watched.seconds - alone
         limit = "≤ 20 s" if most_share is None else ""
         yield (
-            f"{pages} pages through Airflow",
-            f"{watched.seconds:.1f} s",
+            f"{pages} pages through Airflow, the median of {ROUNDS}",
+            f"{watched.seconds:.1f} s ({', '.join(f'{run.seconds:.1f}' for run in runs)})",
             limit,
             (most_share is not None or watched.seconds <= 20),
         )
@@ -86,7 +94,8 @@ def queue() -> Iterator[Row]:
             (watched.most_running <= SLOTS and watched.most_queued <= 10),
         )
         told = (
-            f"{share:.1f} s ({share / watched.seconds:.0%}); the stages alone take {alone:.1f} s, {processes} at once"
+            f"{share:.1f} s ({share / watched.seconds:.1%}); the stages alone take {alone:.1f} s"
+            f" ({', '.join(f'{seconds:.1f}' for seconds, _ in alones)}), {processes} at once"
         )
         promise = "≤ 15 s" if most_share is None else f"≤ {most_share:.0%}"
         kept = share <= 15 if most_share is None else share <= most_share * watched.seconds
@@ -268,32 +277,6 @@ def _without_airflow(stack: Stack, pages: int, processes: int) -> float:
     if told["pages"] != pages:
         raise RuntimeError(f"{told['pages']} of {pages} pages were taken in without Airflow")
     return float(told["seconds"])
-
-
-def _draw(path: Path, watched: Watched, pages: int) -> None:
-    """Running and queued task instances over the run, as a small SVG."""
-    width, height, left, top = 640, 160, 40, 24
-    end = max(watched.samples[-1][0], 1.0)
-    most = max(watched.most_running, watched.most_queued, 4)
-
-    def line(index: int) -> str:
-        return " ".join(
-            f"{left + sample[0] / end * width:.1f},{top + height - sample[index] / most * height:.1f}"
-            for sample in watched.samples
-        )
-
-    label = 'font-family="sans-serif" font-size="12"'
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 60}" height="{height + 60}">'
-        f'<rect width="100%" height="100%" fill="white"/>'
-        f'<text x="{left}" y="16" {label}>{pages} pages: task instances running (blue) and queued (orange)</text>'
-        f'<line x1="{left}" y1="{top + height}" x2="{left + width}" y2="{top + height}" stroke="#888"/>'
-        f'<text x="8" y="{top + 8}" {label}>{most}</text><text x="8" y="{top + height}" {label}>0</text>'
-        f'<text x="{left + width - 40}" y="{top + height + 18}" {label}>{end:.0f} s</text>'
-        f'<polyline fill="none" stroke="#d97706" stroke-width="1.5" points="{line(2)}"/>'
-        f'<polyline fill="none" stroke="#2563eb" stroke-width="1.5" points="{line(1)}"/></svg>\n',
-        "utf-8",
-    )
 
 
 def has_redis() -> bool:

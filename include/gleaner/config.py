@@ -143,7 +143,7 @@ class IngestRequest:
             encoding=param_checks.one_of(params, "chunk_encoding", ENCODINGS),
         )
         run = RunPolicy(
-            batch_size=param_checks.integer(params, "batch_size", 0, 0, 1_250) or None,
+            batch_size=param_checks.integer(params, "batch_size", 0, 0, 2_500) or None,
             max_failed_share=param_checks.number(params, "max_failed_share", 0.2, 0.0, 1.0),
             max_delete_share=param_checks.number(params, "max_delete_share", 0.3, 0.0, 1.0),
             pages_per_minute=param_checks.integer(params, "pages_per_minute", 0, 0, 1_000_000) or None,

@@ -76,9 +76,9 @@ INGEST_FORM: Final[Mapping[str, Mapping[str, Any]]] = {
         "default": 0,
         "type": "integer",
         "title": "Pages per batch",
-        "description": "So many at most are one mapped task. 0: by what a page costs, up to 1,250; fills all slots.",
+        "description": "So many at most are one mapped task. 0: by what a page costs, up to 2,500; fills all slots.",
         "minimum": 0,
-        "maximum": 1_250,
+        "maximum": 2_500,
         "section": "How",
     },
     "chunk_tokens": {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -37,6 +37,24 @@ LOAD: Final = Pool(
     description="Gleaner: chunks, vectors, bulk load (CPU and endpoint)",
 )
 POOLS: Final = (CRAWL, PROCESS, LOAD)
+FEWEST: Final = 2
+
+
+def of_one_machine(cores: int) -> tuple[Pool, ...]:
+    """The pools where all tasks share so many cores: no more that compute than cores, two at least.
+
+    More of them only get in each other's way. What the environment says is left as it is.
+    """
+    return (CRAWL, *(_at_most(pool, max(cores, FEWEST)) for pool in (PROCESS, LOAD)))
+
+
+def variable(pool: Pool) -> str:
+    """What the environment calls the pool's slots."""
+    return f"{pool.name.upper()}_SLOTS"
+
+
+def _at_most(pool: Pool, cores: int) -> Pool:
+    return pool if os.environ.get(variable(pool)) else replace(pool, slots=min(pool.slots, cores))
 
 
 def as_json() -> str:

@@ -8,12 +8,13 @@ that announces it ends; of two that end at the same moment one would be red, so 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any, Final
 
 from airflow.listeners import hookimpl
 
 from include.gleaner.pools import POOLS
-from include.gleaner.preloading import is_local_scheduler, preload
+from include.gleaner.preloading import is_local_scheduler, preload, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +26,21 @@ class PoolKeeper:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """When the scheduler starts."""
-        if is_local_scheduler():
-            preload()
-        if type(component).__name__ == "SchedulerJobRunner" or getattr(component, "job_type", "") == "SchedulerJob":
+        """When a component starts, and each task too, in a process that was forked from one.
+
+        What starts is a job that does not know yet of what kind it is.
+        """
+        if type(component).__name__ == "Job" and "scheduler" in sys.argv[1:2]:
+            if is_local_scheduler():
+                preload()
             make_missing_pools()
 
     @hookimpl
     def on_dag_run_running(self, dag_run: Any, msg: str) -> None:
         """When a run of one of Gleaner's DAGs starts."""
         if dag_run.dag_id in DAG_IDS:
+            if is_local_scheduler():
+                set_aside()
             make_missing_pools()
             tenant = (dag_run.conf or {}).get("tenant")
             make_missing_assets(tenant if isinstance(tenant, str) else "")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from include.gleaner.local.airflow import DATABASE
-from include.gleaner.pools import CRAWL, LOAD, PROCESS
+from include.gleaner.pools import LOAD
 from tests.acceptance.conftest import DAG, Gleaner
 from tests.acceptance.waiting import conf, wait, wait_for
 from tests.support.static_site import StaticSite
@@ -70,7 +70,9 @@ def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: Sta
     ends = {run_id: datetime.fromisoformat(gleaner.api.dag_run(DAG, run_id)["end_date"]) for run_id in (*short, long)}
     assert max(ends[run_id] for run_id in short) < ends[long]
     tasks = [task for run_id in (*short, long) for task in gleaner.api.task_instances(DAG, run_id)]
-    for pool in (CRAWL, PROCESS, LOAD):
+    pools = {pool.name: pool for pool in gleaner.stack.airflow.pools}
+    slots = pools[LOAD.name].slots  # as many as those of process
+    for pool in pools.values():
         events = sorted(
             (datetime.fromisoformat(moment), change)
             for task in tasks
@@ -85,7 +87,7 @@ def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: Sta
     # What a short one waits for when its own turn has come: each slot is freed once at most by the long one.
     others = gleaner.api.task_instances(DAG, long)
     weights = {task["map_index"]: task["priority_weight"] for task in others if task["task_id"] == "load"}
-    assert len(weights) > 2 * LOAD.slots
+    assert len(weights) > 2 * slots
     assert all(weights[number] == weights[0] - number for number in weights)
     for run_id in short:
         own = gleaner.api.task_instances(DAG, run_id)
@@ -93,4 +95,4 @@ def test_a_long_site_does_not_hold_up_short_ones(gleaner: Gleaner, handbook: Sta
             ready = max(datetime.fromisoformat(task["end_date"]) for task in own if task["task_id"] == before)
             began = min(datetime.fromisoformat(task["start_date"]) for task in own if task["task_id"] == stage)
             starts = [datetime.fromisoformat(task["start_date"]) for task in others if task["task_id"] == stage]
-            assert sum(ready < start < began for start in starts) <= 2 * LOAD.slots, stage
+            assert sum(ready < start < began for start in starts) <= 2 * slots, stage

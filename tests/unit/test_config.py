@@ -19,7 +19,7 @@ GOOD = {"tenant": "acme", "url": "https://example.com/docs/"}
         ("url", "https://example.com/" + "a" * 2_000), ("max_pages", 0), ("max_pages", "10"), ("max_pages", True),
         ("max_pages", 1.5), ("delay_seconds", "fast"), ("delay_seconds", float("nan")), ("include_patterns", "a"),
         ("include_patterns", ["("]), ("exclude_patterns", [1]), ("include_patterns", ["a"] * 51),
-        ("chunk_overlap", 26), ("batch_size", 1_251), ("chunk_encoding", "o200k"), ("chunk_encoding", None),
+        ("chunk_overlap", 26), ("batch_size", 2_501), ("chunk_encoding", "o200k"), ("chunk_encoding", None),
         ("embed_tldr", "yes"), ("embed_tldr", 1),
     ],
 )  # fmt: skip

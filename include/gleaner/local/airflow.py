@@ -30,14 +30,14 @@ from include.gleaner.local.cluster import Cluster
 from include.gleaner.local.postgres import HOST, USER, EmbeddedPostgres
 from include.gleaner.local.processes import ProcessGroup
 from include.gleaner.local.rest import AirflowApi
-from include.gleaner.pools import POOLS
+from include.gleaner.pools import POOLS, Pool, of_one_machine, variable
 
 ROOT: Final = Path(__file__).parents[3]
 ADMIN: Final = "admin"
 VIEWER: Final = "viewer"
 DATABASE: Final = "airflow"
 KNOWLEDGE_DATABASE: Final = "gleaner"
-PARALLELISM: Final = 8
+PARALLELISM: Final = 12
 START_SECONDS: Final = 180.0
 
 
@@ -63,6 +63,11 @@ class LocalAirflow:
         self._settings = dict(settings or {})
         self._components: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools of this Airflow. Workers of a cluster stand for machines of their own."""
+        return POOLS if self._cluster else of_one_machine(len(os.sched_getaffinity(0)))
 
     @property
     def password_file(self) -> Path:
@@ -105,7 +110,7 @@ class LocalAirflow:
         api = self.api
         self.wait(lambda: bool(api.health()), "the API server")
         self.wait(api.serves_tasks, "what tasks ask of the API server")
-        for pool in POOLS:
+        for pool in self.pools:
             api.add_pool(pool.name, pool.slots, pool.description)
 
     def start_component(self, name: str) -> None:
@@ -177,7 +182,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__EXECUTOR": "include.gleaner.local.executor.PromptExecutor",
             "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
             "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -193,16 +198,16 @@ class LocalAirflow:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
             # Files that changed are read at once all the same; reading the others again takes time from the tasks.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
-            # A stage begins as soon as the one before has ended, not up to a second later.
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0",  # the executor waits
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self._folder / "logs"),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__TRIGGERER__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            # Without it a slot stays held for seconds after its task has ended.
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            # So long a process may stay after its task has ended, and hold one of PARALLELISM.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
         }
+        env |= {variable(pool): str(pool.slots) for pool in self.pools}
         return env | (self._cluster.settings(metadata) if self._cluster else {}) | self._settings
 
     def _secrets(self) -> dict[str, str]:

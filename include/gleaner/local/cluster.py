@@ -38,6 +38,9 @@ class Cluster:
         """Environment of every component; `metadata` is the SQLAlchemy URL of Airflow's database."""
         return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+            # A process may stay so long after its task has ended, and hold a slot of its worker.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__CORE__PARALLELISM": str(4 * self.workers * self.concurrency),
             "AIRFLOW__CELERY__BROKER_URL": self.broker_url,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata}",

@@ -15,7 +15,7 @@ from include.gleaner.sql import queries
 SMALLEST_BATCH = 8  # pages; below it a task costs more than its work
 # A batch is worth a quarter of a minute: a killed task does little again anyway, and nobody waits longer for a slot. A
 # page takes a hundredth of a second, but a third with the local model.
-LARGEST_BATCH, LARGEST_LOCAL_BATCH = 1_250, 50
+LARGEST_BATCH, LARGEST_LOCAL_BATCH = 2_500, 50
 
 
 def plan_batches(
