@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import uuid
+
 import pytest
+from structlog.testing import capture_logs
 
 from include.gleaner.local.console import describe
-from include.gleaner.report.pace import sentence
+from include.gleaner.models import Batch
+from include.gleaner.report.pace import BatchPace, sentence
 from include.gleaner.report.progress import Progress
 
 
@@ -54,3 +58,23 @@ def test_it_reads_as_people_say_it() -> None:
 )
 def test_the_pace_is_of_what_was_done_now(done: int, now: int | None, told: str) -> None:
     assert sentence(done, 200, 10.0, "processed", now=now) == told
+
+
+def told_at(*moments: float) -> list[str]:
+    """The lines of a batch of ten pages, one of which is done at each of the moments."""
+    batch = Batch(index=1, of=1, first_page=uuid.UUID(int=0), last_page=uuid.UUID(int=1), pages=10)
+    with capture_logs() as lines:
+        pace = BatchPace(batch, "process")
+        for number, seconds in enumerate(moments, start=1):
+            pace.tell(done=number, now=number, seconds=seconds, failed=0)
+        pace.tell_last()
+    return [f"{line['done']} {line['failed']}" for line in lines]
+
+
+def test_a_batch_tells_of_itself_once_a_second_and_at_its_end() -> None:
+    assert told_at(0.1, 0.2, 0.9, 1.15, 1.2, 2.0, 2.2, 2.3) == ["1 0", "4 0", "7 0", "8 0"]
+
+
+def test_nothing_is_told_twice() -> None:
+    assert told_at(0.1, 1.2) == ["1 0", "2 0"]
+    assert told_at() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +43,17 @@ class Stack:
 
 @contextmanager
 def running(
-    folder: Path, *, sample: bool, port: int | None = None, triggerer: bool = False, cluster: Cluster | None = None
+    folder: Path,
+    *,
+    sample: bool,
+    port: int | None = None,
+    triggerer: bool = False,
+    cluster: Cluster | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """The stack, started; at the end, and whatever happens, everything it started is ended.
 
+    `settings` are environment variables of Airflow's components, before all others.
     Raises SetupError with what to do when something keeps it from starting.
     """
     _check_folder(folder)
@@ -66,7 +73,7 @@ def running(
         website = cleanup.enter_context(_website(folder)) if sample else None
         airflow = LocalAirflow(
             folder / "airflow", postgres, processes, port=port, cluster=cluster,
-            settings=_settings(folder, website.url if website else None),
+            settings=_settings(folder, website.url if website else None) | dict(settings or {}),
         )  # fmt: skip
         with step("Airflow: starting scheduler, DAG processor and API server"):
             airflow.start(triggerer=triggerer)

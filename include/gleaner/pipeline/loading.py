@@ -27,7 +27,7 @@ from include.gleaner.pipeline.estimates import LEAST_ROWS, look_at_chunks
 from include.gleaner.pipeline.grouping import Group, Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
 from include.gleaner.pipeline.vectors import VectorFlow
-from include.gleaner.report.pace import tell_batch, tell_nothing_left, tell_run
+from include.gleaner.report.pace import BatchPace, tell_nothing_left, tell_run
 from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
 
@@ -61,6 +61,7 @@ def load_batch(
     paid = tally.embedded  # before this try had to wait; found among the paid vectors now, and not reused
     failed: set[uuid.UUID] = set()
     written, look_again = 0, LEAST_ROWS
+    pace = BatchPace(batch, "load")
     groups = _groups(conn, tally, query, key, batch, chunk, embedder.limit)
     holder = f"{tally.job_id}/{tally.stage}/{tally.batch_index}"
     with quota_of(conn, tenant_id=tally.tenant_id, holder=holder) as quota:
@@ -87,10 +88,10 @@ def load_batch(
                     look_at_chunks(conn, tenant_id=tally.tenant_id, model=embedder.model, rows=written)
                     look_again = 2 * written
                 seconds = time.monotonic() - began
-                tell_batch(
-                    batch, "load", done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds,
-                    chunks=tally.chunks,
-                )  # fmt: skip
+                pace.tell(
+                    done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds, chunks=tally.chunks
+                )
+    pace.tell_last()
     if tally.pages == before and not failed:
         tell_nothing_left(batch, "load")
     tally.save(conn, finished=True)

@@ -23,7 +23,7 @@ from include.gleaner.process.document import OpenPage, document_of, open_page
 from include.gleaner.process.records import document_to_json
 from include.gleaner.process.repeats import block_hashes
 from include.gleaner.process.similar import bands_of
-from include.gleaner.report.pace import tell_batch, tell_nothing_left, tell_run
+from include.gleaner.report.pace import BatchPace, tell_nothing_left, tell_run
 from include.gleaner.report.stats import count, timing
 from include.gleaner.sql import queries
 
@@ -52,6 +52,7 @@ def process_batch(
     began = time.monotonic()
     tally.start(conn)
     before = tally.pages
+    pace = BatchPace(batch, "process")
     query = snapshots or queries("plan")["snapshots_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "source_id": source_id}
     while pages := _read(conn, query, key, batch, after):
@@ -64,10 +65,8 @@ def process_batch(
         seconds = time.monotonic() - began
         count("pages.process", len(pages))
         count("failed.process", tally.failed - failed)
-        tell_batch(
-            batch, "process", done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds,
-            failed=tally.failed,
-        )  # fmt: skip
+        pace.tell(done=tally.earlier + tally.pages, now=tally.pages - before, seconds=seconds, failed=tally.failed)
+    pace.tell_last()
     if tally.pages == before:
         tell_nothing_left(batch, "process")
     tally.save(conn, finished=True)

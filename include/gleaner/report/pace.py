@@ -10,6 +10,7 @@ import structlog
 from include.gleaner.models import Batch
 from include.gleaner.sql import queries
 
+_SECONDS_APART: Final = 1.0
 _DONE: Final = {"process": "processed", "load": "loaded", "estimate": "counted"}
 
 
@@ -30,9 +31,26 @@ def sentence(done: int, of: int, seconds: float, what: str, *, now: int | None =
     return f"{done}/{of} pages {what}{pace}{ahead}"
 
 
-def tell_batch(batch: Batch, stage: str, *, done: int, now: int, seconds: float, **more: Any) -> None:
-    """One line of the batch's own progress: pages that are done, and those of them that were done in these seconds."""
-    _tell(batch.label, stage, min(done, batch.pages), batch.pages, seconds, now, more)
+class BatchPace:
+    """Lines of a batch's own progress, one a second at most, whatever the number of its groups; the last is told."""
+
+    def __init__(self, batch: Batch, stage: str) -> None:
+        self._batch, self._stage = batch, stage
+        self._told_at = -_SECONDS_APART
+        self._withheld: tuple[int, float, int, dict[str, Any]] | None = None
+
+    def tell(self, *, done: int, now: int, seconds: float, **more: Any) -> None:
+        """Pages that are done, those of them that were done in these seconds, and what else is to be told."""
+        self._withheld = (min(done, self._batch.pages), seconds, now, more)
+        if seconds - self._told_at >= _SECONDS_APART:
+            self.tell_last()
+
+    def tell_last(self) -> None:
+        """What was not told since it was too soon, if there is any."""
+        if self._withheld is not None:
+            done, self._told_at, now, more = self._withheld
+            _tell(self._batch.label, self._stage, done, self._batch.pages, self._told_at, now, more)
+            self._withheld = None
 
 
 def tell_nothing_left(batch: Batch, stage: str) -> None:
