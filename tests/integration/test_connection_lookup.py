@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.sdk.execution_time.comms import DRCount, ErrorResponse, GetDRCount
 
 from include.gleaner.config import OPENAI_CONN_ID, local_policy
 from include.gleaner.errors import AirflowUnavailableError, ConnectionMissingError
@@ -19,12 +19,20 @@ DOWN = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 50
 
 
 class Supervisor:
-    """Answers a task's questions with one and the same error, returned or raised as Airflow does."""
+    """Answers for connections with one and the same error, returned or raised as Airflow does.
 
-    def __init__(self, error: ErrorResponse | Exception) -> None:
+    What needs the database is answered too; with DOWN the first and the second time, if it is down then.
+    """
+
+    def __init__(self, error: ErrorResponse | Exception, *, up: tuple[bool, ...] = (True, True)) -> None:
         self._error = error
+        self._up = up
+        self._probed = 0
 
-    def send(self, _: Any) -> ErrorResponse:
+    def send(self, question: Any) -> Any:
+        if isinstance(question, GetDRCount):
+            self._probed += 1
+            return DRCount(count=0) if self._up[(self._probed - 1) % 2] else DOWN
         if isinstance(self._error, Exception):
             raise self._error
         return self._error
@@ -59,6 +67,17 @@ def test_one_that_could_not_be_asked_for_is_tried_again_and_not_taken_for_none(
         exception for rule in RETRY_POLICY.rules if rule.action.name == "FAIL" for exception in rule.exception
     ]
     assert not isinstance(caught.value, tuple(never_again))
+
+
+@pytest.mark.parametrize("up", [(False, True), (True, False), (False, False)])
+def test_one_that_is_not_found_while_the_database_is_restarted_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch, up: tuple[bool, ...]
+) -> None:
+    """The API server passes over an error of its database, and says of any connection that there is none."""
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(MISSING, up=up), raising=False)
+    for ask in (knowledge_dsn, embedding):
+        with pytest.raises(AirflowUnavailableError):
+            ask()
 
 
 @pytest.mark.parametrize("value", ["{bad", '{"host": "x"'])

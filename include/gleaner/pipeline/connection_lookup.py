@@ -40,16 +40,26 @@ def check_missing(conn_id: str) -> None:
     supervisor = getattr(runner, "SUPERVISOR_COMMS", None)
     if supervisor is None:  # not in a task: Airflow's settings, or its own database, were looked at
         return
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time.comms import DRCount, ErrorResponse, GetConnection, GetDRCount
 
-    answer: Any
-    try:
-        answer = supervisor.send(GetConnection(conn_id=conn_id))
-    except AirflowRuntimeError as error:
-        answer = error.error
-    except Exception as error:  # noqa: BLE001 - however it fails, it is no answer
-        answer = error
-    if isinstance(answer, ErrorResponse) and answer.error == ErrorType.CONNECTION_NOT_FOUND:
+    # "Not found" is also what the API server says while its database does not answer: it passes over that. So something
+    # is asked before and after that cannot be answered without the database; a restart takes longer than the three.
+    probe = GetDRCount(dag_id="ingest_website")
+    before, answer, after = (_answer(supervisor, asked) for asked in (probe, GetConnection(conn_id=conn_id), probe))
+    is_up = isinstance(before, DRCount) and isinstance(after, DRCount)
+    if is_up and isinstance(answer, ErrorResponse) and answer.error == ErrorType.CONNECTION_NOT_FOUND:
         return
     raise AirflowUnavailableError(f"Airflow's API server could not be asked for the connection {conn_id!r}")
+
+
+def _answer(supervisor: Any, question: Any) -> Any:
+    """What the supervisor answers, or the error that it answers with."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        return supervisor.send(question)
+    except AirflowRuntimeError as error:
+        return error.error
+    except Exception as error:  # noqa: BLE001 - however it fails, it is no answer
+        return error
