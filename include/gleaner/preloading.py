@@ -76,8 +76,7 @@ def set_aside() -> None:
 
 def _files() -> dict[str, int]:
     """The files of Gleaner's modules that are loaded, and when they were last changed."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(PACKAGE)]
-    paths = {path for module in modules if (path := getattr(module, "__file__", None))}
+    paths = {path for name in _own() if (path := getattr(sys.modules[name], "__file__", None))}
     return {path: _changed(path) for path in paths}
 
 
@@ -91,5 +90,10 @@ def _changed(path: str) -> int:
 def _forget(loaded: dict[str, int]) -> None:
     """Let Gleaner's code be loaded anew if any of its files is another one than when it was loaded."""
     if any(_changed(path) != when for path, when in loaded.items()):
-        for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
+        for name in _own():
             del sys.modules[name]
+
+
+def _own() -> list[str]:
+    """Gleaner's modules that are loaded."""
+    return [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from airflow.executors.local_executor import LocalExecutor
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import StaticPool
 
 from include.gleaner.local import executor as module
 from include.gleaner.local.executor import BUSY_SECONDS, IDLE_SECONDS, STEP_SECONDS, PromptExecutor
@@ -57,11 +59,16 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def executor(monkeypatch: pytest.MonkeyPatch, clock: Clock, counts: list[int]) -> PromptExecutor:
+def queue() -> Queue:
+    return Queue()
+
+
+@pytest.fixture
+def executor(monkeypatch: pytest.MonkeyPatch, clock: Clock, counts: list[int], queue: Queue) -> PromptExecutor:
     monkeypatch.setattr(LocalExecutor, "sync", lambda self: None)
     monkeypatch.setattr(LocalExecutor, "_process_workloads", lambda self, workloads: None)
     executor = PromptExecutor(parallelism=2)
-    executor.result_queue = Queue()  # type: ignore[assignment]
+    monkeypatch.setattr(executor, "result_queue", queue, raising=False)
     return executor
 
 
@@ -85,14 +92,14 @@ def test_it_waits_long_while_a_task_runs(executor: PromptExecutor, clock: Clock,
 
 @pytest.mark.parametrize("what", ["a task ended", "a run was asked for", "a worker told"])
 def test_it_goes_on_when_something_happened(
-    what: str, executor: PromptExecutor, clock: Clock, counts: list[int]
+    what: str, executor: PromptExecutor, clock: Clock, counts: list[int], queue: Queue
 ) -> None:
     executor._process_workloads([Workload()])
     counts[0] = 2
     changes = {
         "a task ended": lambda: counts.__setitem__(0, 1),
         "a run was asked for": lambda: counts.__setitem__(1, 1),
-        "a worker told": lambda: executor.result_queue.told.append("success"),  # type: ignore[attr-defined]
+        "a worker told": lambda: queue.told.append("success"),
     }
     clock.events[0.5] = changes[what]
     assert 0.5 <= waited(executor, clock) <= 0.5 + 2 * STEP_SECONDS
@@ -116,3 +123,15 @@ def test_what_ended_while_the_scheduler_worked_is_not_waited_for(
     waited(executor, clock)
     counts[0] = 1  # after the scheduler had looked, and before this is called again
     assert waited(executor, clock) < STEP_SECONDS
+
+
+def test_running_tasks_and_queued_runs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    monkeypatch.setattr(module.settings, "engine", engine)
+    assert module._counts() == (0, 0)  # there is no table: the scheduler finds out what is wrong
+    with engine.begin() as conn:
+        for table, states in (("task_instance", "running running queued success"), ("dag_run", "running queued")):
+            conn.execute(text(f"CREATE TABLE {table} (state text)"))
+            for state in states.split():
+                conn.execute(text(f"INSERT INTO {table} VALUES (:state)"), {"state": state})
+    assert module._counts() == (2, 1)
