@@ -15,16 +15,6 @@ ZWNJ: Final = "\u200c"
 UNSPACED: Final = frozenset(("ja", "km", "lo", "my", "th", "zh"))  # languages written without spaces between words
 DIVIDER: Final = "\x1f"  # stands in no display text
 
-# Labels of encodings that pages use, browsers know and Python does not, with Python's names (WHATWG Encoding Standard).
-CODECS: Final = {
-    "windows-874": "cp874", "dos-874": "cp874", "x-sjis": "cp932", "windows-31j": "cp932", "x-euc-jp": "euc_jp",
-    "iso-8859-8-i": "iso8859-8", "logical": "iso8859-8", "visual": "iso8859-8", "iso-8859-6-i": "iso8859-6",
-    "iso-8859-6-e": "iso8859-6", "x-mac-roman": "mac_roman", "x-mac-cyrillic": "mac_cyrillic", "x-x-big5": "big5hkscs",
-    "cn-big5": "big5hkscs", "windows-949": "cp949", "x-gbk": "gb18030", "gb_2312-80": "gb18030", "csgb2312": "gb18030",
-    "koi": "koi8-r", "koi8": "koi8-r", "koi8-ru": "koi8-u", "sun_eu_greek": "iso8859-7", "turkish": "cp1254",
-    **{f"x-cp{number}": f"cp{number}" for number in range(1250, 1259)},
-}  # fmt: skip
-
 # Characters that are never text: controls, bidi controls (they reorder what a reader sees), lone surrogates (no valid
 # UTF-8), noncharacters, byte order marks, soft hyphens, zero-width spaces, private use (glyphs of icon fonts), and tags
 # and variation selectors, which spell out messages that only machines read.

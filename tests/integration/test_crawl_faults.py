@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.gleaner.crawl import visit
+from include.gleaner.crawl.links import PageHead, read_head
 from include.gleaner.errors import CrawlError, ForbiddenAddressError, StartPageError
 from tests.support.crawling import job_row, run, states
 from tests.support.website import Raw, Reply, TestWebsite, page
@@ -49,6 +51,21 @@ def test_one_bad_page_costs_itself_only(conn: psycopg.Connection, site: TestWebs
     row = conn.execute("SELECT resolved_at IS NOT NULL FROM gleaner.dead_letter WHERE reason = 'http_500'").fetchone()
     assert row == (True,)
     assert states(conn, site)["/500"] == ("fetched", None)
+
+
+def test_a_page_that_trips_the_reader_costs_itself_only(
+    conn: psycopg.Connection, site: TestWebsite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trip(body: bytes, *arguments: Any, **named: Any) -> PageHead:
+        if b"stone" in body:
+            raise RecursionError("of a fault that nobody knows yet, with " + body.decode())
+        return read_head(body, *arguments, **named)
+
+    monkeypatch.setattr(visit, "read_head", trip)
+    site.routes = {"/": page("home", "/a", "/b"), "/a": page("stone"), "/b": page("fine")}
+    outcome = run(conn, site)
+    assert states(conn, site) == {"/": ("fetched", None), "/a": ("failed", "unreadable"), "/b": ("fetched", None)}
+    assert (outcome.state, outcome.failed) == ("partial", 1)
 
 
 def test_a_fault_does_not_touch_what_is_stored(conn: psycopg.Connection, site: TestWebsite) -> None:

@@ -193,6 +193,9 @@ def cases(site: TestWebsite) -> Iterator[Case]:
                finds=("/%D8%AC",))  # fmt: skip
     yield Case("/bom-against-header", typed(b"\xef\xbb\xbf" + arabic.encode(), "text/html; charset=windows-1256"), "fetched",
                finds=("/%D8%B9%D8%B1%D8%A8%DB%8C",))  # fmt: skip
+    for label in ("undefined", "idna", "punycode", "cp037", "unicode-escape"):  # Python knows them, browsers do not
+        told = f"<meta charset={label}><h1>Prix</h1><a href='/from-{label}'>caf\xe9</a>".encode("latin-1")
+        yield Case(f"/charset-{label}", typed(told, "text/html"), "fetched", finds=(f"/from-{label}",))
     yield Case(
         "/charset-nonsense", typed(persian.format("چ"), "text/html; charset=klingon"), "fetched", finds=("/%DA%86",)
     )

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "include" / "gleaner"
-COMMON = {"models", "errors", "config", "text"}
+COMMON = {"models", "errors", "config", "text", "charsets"}
 STAGES = {"crawl", "process", "chunk", "embed", "load"}
 ALLOWED: dict[str, set[str]] = {
     **{stage: COMMON | {"sql"} for stage in STAGES},
@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": set(),
     "errors": set(),
     "text": set(),
+    "charsets": set(),
     "config": {"errors", "param_checks"},
     "param_checks": {"errors"},
     "rebuild_request": {"errors", "param_checks"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +17,8 @@ from include.gleaner.crawl.records import Due, Visit
 from include.gleaner.crawl.seeds import SiteRules
 from include.gleaner.crawl.sitemap import parse_sitemap
 from include.gleaner.crawl.urls import canonicalize
+
+log = logging.getLogger(__name__)
 
 COMPRESSION: Final = 1  # of 0 to 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -52,7 +55,11 @@ def visit_page(page: Due, *, fetcher: Fetcher, rules: SiteRules, policy: CrawlPo
     )
     if answer.status == 304 and not page.is_current:  # there is nothing that could be unchanged
         answer = fetcher.fetch(page.url)
-    return judge(page, answer, agent=rules.agent, policy=policy)
+    try:
+        return judge(page, answer, agent=rules.agent, policy=policy)
+    except Exception as error:  # noqa: BLE001 - whatever one page does, the crawl goes on; it is recorded
+        log.warning("a page cannot be read: %s", type(error).__name__)
+        return Visit(page=page, kind="fault", status=answer.status, reason="unreadable")
 
 
 def judge(page: Due, answer: Answer, *, agent: str, policy: CrawlPolicy) -> Visit:

@@ -9,9 +9,10 @@ from typing import Final
 
 import cchardet
 
+from include.gleaner.charsets import codec_of
 from include.gleaner.errors import UnreadablePageError
 from include.gleaner.models import NotContent
-from include.gleaner.text import CODECS, strip_binary
+from include.gleaner.text import strip_binary
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -51,26 +52,6 @@ _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 _META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 _XML_DECLARATION: Final = re.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)", re.I)
 
-# What browsers do: the label stands for the larger set that pages with it use in fact (WHATWG Encoding Standard).
-_ALIASES: Final = {
-    "ascii": "cp1252",
-    "iso8859-1": "cp1252",
-    "iso8859-9": "cp1254",
-    "iso8859-11": "cp874",
-    "tis-620": "cp874",
-    "big5": "big5hkscs",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-    "utf-16": "utf-8",  # a declaration that could be read byte by byte was not UTF-16
-    "utf-16-le": "utf-8",
-    "utf-16-be": "utf-8",
-    "utf-7": "utf-8",
-}
-_NO_PAGE_CODECS: Final = frozenset(
-    ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem")
-)
 _OF_CONSOLES: Final = frozenset(("cp437", "cp737", "cp775", "cp850", "cp852", "cp858"))
 _MAX_BAD_SHARE: Final = 0.01  # of all characters: a declared encoding with more faults than that is not believed
 _MAX_BINARY_SHARE: Final = 0.1
@@ -204,11 +185,6 @@ def _declared(body: bytes, content_type: str) -> list[str]:
 
 
 def _codec(label: str) -> str | None:
-    try:
-        found = codecs.lookup(CODECS.get(label.lower(), label))
-    except (LookupError, ValueError):
-        return None
-    # Python also knows codecs that are no encodings of pages: "hex", "rot13", "idna", ...
-    if not getattr(found, "_is_text_encoding", True) or found.name in _NO_PAGE_CODECS:
-        return None
-    return _ALIASES.get(found.name, found.name)
+    """A declaration that could be read byte by byte was not in UTF-16."""
+    codec = codec_of(label)
+    return "utf-8" if codec and codec.startswith("utf-16") else codec
