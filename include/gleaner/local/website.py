@@ -15,18 +15,18 @@ import hashlib
 import html
 import json
 import re
-import socket
-import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from string import Template
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
+
+from include.gleaner.local.threaded_server import ThreadedServer
 
 HOST: Final = "127.0.0.1"
 SITE: Final = Path(__file__).parent / "site"
@@ -70,7 +70,7 @@ class SampleWebsite:
         self._port = port
         self._bind = bind
         self._name = name
-        self._server: _Server | None = None
+        self._server: ThreadedServer | None = None
         self._thread: threading.Thread | None = None
         self._counting = threading.Lock()
         self.requests: Counter[str] = Counter()  # by path
@@ -92,7 +92,7 @@ class SampleWebsite:
             website = site
 
         try:
-            self._server = _Server((self._bind, self._port), Handler)
+            self._server = ThreadedServer((self._bind, self._port), Handler)
         except OverflowError:
             raise OSError(errno.EINVAL, f"{self._port} is no port; name one from 1 to 65535, or 0 for any") from None
         except OSError as error:
@@ -175,34 +175,6 @@ class SampleWebsite:
             '<?xml version="1.0" encoding="UTF-8"?>'
             f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{entries}</urlset>'
         ).encode()
-
-
-class _Server(ThreadingHTTPServer):
-    """A thread for each connection; closing ends those that are kept open, and says nothing of clients that hang up."""
-
-    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
-        self._open: dict[socket.socket, threading.Thread] = {}
-        super().__init__(address, handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
-        self._open[request] = thread
-        thread.start()
-
-    def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
-        self._open.pop(request, None)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for request, thread in list(self._open.items()):
-            with contextlib.suppress(OSError):  # ended meanwhile
-                request.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
