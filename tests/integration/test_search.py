@@ -280,3 +280,15 @@ def test_a_large_tenant_is_searched_by_the_index_and_finds_what_comparing_finds(
             found += len(best & {hit.full_text for hit in hits})
         assert (scans() - before >= 20) is by_index
         assert found >= least
+
+    # A share of less than 2 per cent of a table is compared one by one, because an index would pass by too many others.
+    query = vectors["large"][0].astype(np.float32)
+    for rows_of_all, by_index in ((700_000, False), (550_000, True)):
+        before = scans()
+        with conn.transaction(force_rollback=True):
+            conn.execute(
+                "UPDATE pg_class SET reltuples = %s WHERE oid = 'gleaner.tenant_knowledge'::regclass", (rows_of_all,)
+            )
+            hits = search(conn, tenant_id="large", query="", vector=query, model=MODEL, limit=1)
+        assert hits[0].full_text == "large 1"
+        assert (scans() > before) is by_index

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class ThreadedServer(ThreadingHTTPServer):
-    """Listens from its making on; `server_close` ends the connections that are kept open and waits for their threads."""
+    """Listens as soon as it is made; `server_close` ends connections that are kept open, and waits for them."""
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: dict[socket.socket, threading.Thread] = {}

@@ -452,7 +452,7 @@ DECLARE
     depth integer := greatest(50, least(k, 1000));
     reads text := model;
     wanted integer := vector_dims(query_vector);
-    tenant_rows bigint; total float8; indexed record;
+    tenant_rows bigint; few bigint; indexed record;
     d_source uuid[]; d_type text[]; d_index integer[]; d_distance float8[];
     l_source uuid[]; l_type text[]; l_index integer[]; l_score float8[];
     words text[]; weights float8[]; looked_for tsquery; any_word tsquery;
@@ -486,11 +486,15 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         IF tenant_rows > most_exact AND indexed.kind IS NOT NULL THEN
-            SELECT count(*) INTO tenant_rows FROM gleaner.tenant_knowledge r
-            WHERE r.tenant_id = tenant AND r.embedding_model = reads;
-            SELECT c.reltuples INTO total FROM pg_class c WHERE c.oid = 'gleaner.tenant_knowledge'::regclass;
-            IF tenant_rows < 0.02 * total AND tenant_rows < 200000 THEN
-                indexed.kind := NULL;
+            SELECT ceil(least(0.02 * c.reltuples, 200000)) INTO few
+            FROM pg_class c WHERE c.oid = 'gleaner.tenant_knowledge'::regclass;
+            IF few > most_exact THEN -- counted so far only: the index begins where the tenant's share is large enough
+                SELECT count(*) INTO tenant_rows FROM (
+                    SELECT 1 FROM gleaner.tenant_knowledge r
+                    WHERE r.tenant_id = tenant AND r.embedding_model = reads LIMIT few) AS first_rows;
+                IF tenant_rows < few THEN
+                    indexed.kind := NULL;
+                END IF;
             END IF;
         ELSE
             indexed.kind := NULL;
