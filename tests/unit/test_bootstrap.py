@@ -1,8 +1,10 @@
-"""What keeps the set-up from working is told in one line that says what to do."""
+"""Set-up: what keeps it from working is told in one line that says what to do; what it makes works from anywhere."""
 
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -86,6 +88,30 @@ def test_an_unfinished_environment_is_made_anew_and_a_finished_one_is_used(
     (project / "requirements.txt").write_text("# other\n", "ascii")
     assert bootstrap.main([]) == 0
     assert "other requirements" in capsys.readouterr().out
+
+
+def test_the_command_runs_this_code_wherever_it_is_called_from(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert bootstrap.main([]) == 0
+    package = project / "include" / "gleaner"
+    package.mkdir(parents=True)
+    told = "import json, os, sys; print(json.dumps([sys.argv[1:], __file__, os.environ['PYTHONPATH']]))"
+    (package / "__main__.py").write_text(told, "ascii")
+    elsewhere = tmp_path_factory.mktemp("with a package of the same name")
+    (elsewhere / "include" / "gleaner").mkdir(parents=True)
+    (elsewhere / "include" / "gleaner" / "__main__.py").write_text("raise SystemExit(1)", "ascii")
+    command = project / ".venv" / "bin" / "gleaner"
+    done = subprocess.run(
+        [str(command), "search", "two words", "*"], cwd=elsewhere, env={**os.environ, "PYTHONPATH": "of/mine"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [
+        ["search", "two words", "*"], str(package / "__main__.py"), f"{project}:of/mine"
+    ]  # fmt: skip
+    command.unlink()
+    assert bootstrap.main([]) == 0
+    assert os.access(command, os.X_OK)
 
 
 def test_a_package_that_would_need_a_compiler_is_refused_in_one_line(

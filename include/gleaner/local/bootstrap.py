@@ -1,4 +1,6 @@
-"""Makes .venv with the pinned packages. Standard library and old syntax only: any Python 3 can say what is wrong.
+"""Makes .venv with the pinned packages and the command `gleaner`.
+
+Standard library and old syntax only: any Python 3 can say what is wrong.
 
 python3 include/gleaner/local/bootstrap.py [--dev] [--cluster] [--browser] [--compose]
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +46,7 @@ def main(arguments: list[str]) -> int:
                 return fail(problem)
             with open(stamp(group), "w"):
                 pass
+    write_command()
     return 0
 
 
@@ -118,6 +122,28 @@ def install(group: str) -> str | None:
     if process.wait():
         return explain("\n".join(tail), group)
     return None
+
+
+def write_command() -> None:
+    """Make .venv/bin/gleaner, which runs this folder's code wherever it is called from."""
+    python = os.path.join(VENV, "bin", "python")
+    script = (
+        "#!/bin/sh\n"
+        f"PYTHONPATH={shlex.quote(ROOT)}${{PYTHONPATH:+:$PYTHONPATH}}\n"
+        "export PYTHONPATH\n"
+        f'exec {shlex.quote(python)} -P -m include.gleaner "$@"\n'
+    )
+    path = os.path.join(VENV, "bin", "gleaner")
+    try:
+        with open(path) as file:
+            if file.read() == script:
+                return
+    except OSError:
+        pass
+    with open(path + ".new", "w") as file:
+        file.write(script)
+    os.chmod(path + ".new", 0o755)  # noqa: S103 - for all who may read the folder
+    os.replace(path + ".new", path)
 
 
 def explain(said: str, group: str) -> str:
