@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,21 +85,24 @@ def test_of_each_key_the_newest_stays_and_the_others_are_kept_aside(conn: psycop
 
 @contextmanager
 def workers(dsn: str, sources: int, double_share: float) -> Iterator[list[Worker]]:
-    """Four that write until the end, each in a session of its own; their accounts when they have ended."""
+    """Four that write until the end, each in a session of its own; their accounts are whole when they have ended."""
     stop = threading.Event()
-    done: list[Worker] = []
+    four = [Worker(number=number, sources=sources, double_share=double_share, pause=0.002) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        running = [
-            pool.submit(
-                Worker(number=number, sources=sources, double_share=double_share, pause=0.002).run, dsn, stop.is_set
-            )
-            for number in range(4)
-        ]
+        running = [pool.submit(one.run, dsn, stop.is_set) for one in four]
         try:
-            yield done
+            yield four
         finally:
             stop.set()
-            done.extend(one.result() for one in running)
+            for one in running:
+                one.result()
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """As long as a busy machine may take; what has not come by then is missed by what the test asserts."""
+    deadline = time.monotonic() + 60
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("double_share", [0.1, 0.5])
@@ -109,9 +112,9 @@ def test_twenty_thousand_rows_while_four_workers_write(
     chunks = make_old_table(conn, 20_000)
     before = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
     with workers(empty_dsn, chunks // CHUNKS_PER_SOURCE, double_share) as done:
-        time.sleep(0.3)
+        wait_for(lambda: min(one.writes for one in done) > 25)
         told = adopt(conn, TABLE)
-        time.sleep(0.3)
+        wait_for(lambda: min(one.writes for one in done) > 50 and sum(one.refused for one in done) > 0)
     inserted = set[int]().union(*(one.inserted for one in done))
     deleted = set[int]().union(*(one.deleted for one in done))
     assert min(one.writes for one in done) > 50
@@ -159,11 +162,11 @@ def test_killed_again_and_again_it_goes_on(conn: psycopg.Connection, empty_dsn: 
         assert process.returncode in (0, -signal.SIGKILL)
         if constraints(conn) or process.returncode == 0:
             break
-        kept = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}")}
-        removed = set[int]()
+        everywhere = f"SELECT id FROM {TABLE}"
         if rows(conn, f"SELECT to_regclass('{TABLE}_removed') IS NOT NULL")[0][0]:
-            removed = {one for (one,) in rows(conn, f"SELECT id FROM {TABLE}_removed")}
-        assert (kept | removed, kept & removed) == (before, set())  # whenever it is killed
+            # In one look: what the killed one had sent to be committed is committed whenever the server comes to it.
+            everywhere += f" UNION ALL SELECT id FROM {TABLE}_removed"
+        assert sorted(one for (one,) in rows(conn, everywhere)) == sorted(before)  # whenever it is killed
     assert kills >= 2
     adopt(conn, TABLE)
     check_whole(conn, before)

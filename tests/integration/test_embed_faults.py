@@ -15,6 +15,7 @@ from include.gleaner.errors import (
     EmbeddingUnavailableError,
 )
 from include.gleaner.models import EmbeddedBatch
+from tests.support.embedding_answers import reference_encoding
 from tests.support.embedding_client import (
     SECRET,
     assert_all_right,
@@ -57,6 +58,7 @@ def test_faults_of_the_moment_cost_no_text_twice(endpoint: EmbeddingServer, faul
 
 
 def test_an_endpoint_that_hangs_or_trickles_is_left(endpoint: EmbeddingServer) -> None:
+    reference_encoding()  # loaded by the first call of a process, which may take longer than the caller waits here
     texts = texts_of(10)
     for fault in ({"hang_first": 1}, {"hang_first": 0, "trickle_first": 1}):
         endpoint.reset()

@@ -208,7 +208,7 @@ def test_forked_processes_compute_the_same(loaded_before: bool, monkeypatch: pyt
     children = [context.Process(target=_in_child, args=(PASSAGES[0], queue)) for _ in range(2)]
     for child in children:
         child.start()
-    results = [queue.get(timeout=30) for _ in children]
+    results = [queue.get(timeout=120) for _ in children]
     for child in children:
         child.join(60)
     assert results == [expected, expected]
@@ -222,7 +222,7 @@ def test_a_child_forked_while_another_thread_loads_is_not_stuck() -> None:
     with local._lock:  # as it is while a model is loaded
         child = context.Process(target=_in_child, args=(PASSAGES[0], queue))
         child.start()
-    result = queue.get(timeout=30)
+    result = queue.get(timeout=120)
     child.join(60)
     assert len(result) == 4 * DIMENSIONS
 

@@ -1,7 +1,7 @@
 """A process that was killed has the time it takes to end: one that writes to a slow disk ends when the disk is done.
 
 No test can make a disk hang. The process here is a real one, found and ended by its id; only the clock is run by the
-test, and the kill reaches it as late as it would if the disk held it.
+test, and the kill reaches it as late as it would if the disk held it. Then the clock stands until it has ended.
 """
 
 from __future__ import annotations
@@ -54,8 +54,15 @@ class SlowDisk:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
+    found, deliver = Clock(), processes._signal
+
+    def at_once(pid: int, number: int) -> None:
+        deliver(pid, number)
+        if number == signal.SIGKILL:  # on a busy machine a minute of this clock is over before it has died
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
     monkeypatch.setattr(processes, "time", found)
+    monkeypatch.setattr(processes, "_signal", at_once)
     return found
 
 

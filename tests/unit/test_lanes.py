@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 LANES = Path(__file__).parents[2] / "tools/lanes.py"
 
 
-def started(lanes: int, *commands: str) -> subprocess.Popen[str]:
+def started(lanes: int, *commands: str, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-u", str(LANES), str(lanes), *commands], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        [sys.executable, "-u", str(LANES), str(lanes), *commands], stdout=output, text=True, encoding="utf-8"
     )
 
 
@@ -58,17 +59,21 @@ def test_each_is_heard_in_one_piece(tmp_path: Path) -> None:
 
 def test_one_that_ends_beside_is_heard_at_once(tmp_path: Path) -> None:
     first = sh(f"echo a1; until test -e {tmp_path}/c; do sleep 0.02; done; echo a2")
-    code, lines = ran(2, first, "echo b1", sh(f"echo c1; touch {tmp_path}/c"))
-    assert code == 0
-    heard = said(lines)
+    beside = sh(f"until grep -q ^a1 {tmp_path}/heard; do sleep 0.02; done; echo b1")
+    with (tmp_path / "heard").open("w") as file:
+        process = started(2, first, beside, sh(f"echo c1; touch {tmp_path}/c"), output=file)
+        assert process.wait(60) == 0
+    heard = said((tmp_path / "heard").read_text("utf-8").splitlines())
     assert sorted(heard) == ["a1", "a2", "b1", "c1"]
     assert heard.index("a1") < heard.index("b1") < heard.index("a2")
 
 
 def test_no_more_at_once_than_lanes(tmp_path: Path) -> None:
-    alone = sh(f"mkdir {tmp_path}/lock && sleep 0.2 && rmdir {tmp_path}/lock")
-    assert ran(1, alone, alone, alone)[0] == 0
-    assert ran(2, alone, alone)[0] == 1  # it would be noticed
+    def alone(seconds: float) -> str:
+        return sh(f"mkdir {tmp_path}/lock && sleep {seconds} && rmdir {tmp_path}/lock")
+
+    assert ran(1, *[alone(0.2)] * 3)[0] == 0
+    assert ran(2, *[alone(20)] * 2)[0] == 1  # it would be noticed, however late the second begins
 
 
 @pytest.mark.parametrize("which", ["first", "beside"])
@@ -107,7 +112,8 @@ def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> Non
 
 
 def test_what_outlives_its_command_is_ended_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stray = sh(f"setsid sleep 599 > /dev/null 2>&1 & echo $! > {tmp_path}/pid")
+    is_there = "until grep -q ^sleep /proc/$!/cmdline; do sleep 0.02; done"
+    stray = sh(f"setsid sleep 599 > /dev/null 2>&1 & echo $! > {tmp_path}/pid; {is_there}")
     program = (
         f"import sys; sys.path.insert(0, {str(LANES.parent)!r}); import lanes; lanes.STRAY_SECONDS = 0.5;"
         f" sys.exit(lanes.Lanes([{stray!r}, 'true'], 1).run())"

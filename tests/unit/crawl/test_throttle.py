@@ -107,8 +107,8 @@ def test_no_more_requests_at_once_than_slots() -> None:
 
 
 def test_a_busy_site_gets_twice_the_delay_once_for_all_that_was_under_way(store: MemoryStore) -> None:
-    assert store.penalize(SITE, first=1.0, retry_after=0.0, elapsed=0.1) == 1.0
-    assert store.penalize(SITE, first=1.0, retry_after=0.0, elapsed=0.1) == 1.0  # was sent before the penalty
+    assert store.penalize(SITE, first=1.0, retry_after=0.0, elapsed=60.0) == 1.0
+    assert store.penalize(SITE, first=1.0, retry_after=0.0, elapsed=60.0) == 1.0  # was sent before the penalty
     assert store.penalize(SITE, first=1.0, retry_after=0.0, elapsed=0.0) == 2.0
     for _ in range(10):
         store.penalize(SITE, first=1.0, retry_after=0.0, elapsed=0.0)
@@ -143,8 +143,9 @@ def test_a_wait_beyond_all_patience_is_told(throttle: Throttle) -> None:
     assert 3_500 < caught.value.seconds <= 3_600
 
 
-def test_stopping_ends_all_waits(throttle: Throttle) -> None:
-    throttle.busy(SITE, retry_after=0.9, elapsed=0.0)
+def test_stopping_ends_all_waits() -> None:
+    throttle = Throttle(MemoryStore(), delay=0.05, concurrency=4, patience=120.0)
+    throttle.busy(SITE, retry_after=30.0, elapsed=0.0)
     raised: list[str] = []
 
     def visit() -> None:
@@ -159,5 +160,6 @@ def test_stopping_ends_all_waits(throttle: Throttle) -> None:
         thread.start()
     throttle.stop()
     for thread in threads:
-        thread.join(timeout=5)
+        thread.join(timeout=20)
+    throttle.close()
     assert raised == ["stopped"] * 3
