@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support.embedding_server import API_KEY, EmbeddingServer
 from tests.support.static_site import StaticSite
 
 DAG = "ingest_website"
+DAGS = sorted(path.stem for path in (Path(__file__).parents[2] / "dags").glob("*.py"))
 RUN_SECONDS = 300
 
 
@@ -91,7 +93,8 @@ def gleaner(handbook: StaticSite, tmp_path_factory: pytest.TempPathFactory) -> I
     try:
         with running(tmp_path_factory.mktemp("stack"), sample=True) as stack:
             user = Gleaner(stack)
-            stack.airflow.wait(lambda: user.api.has_dag(DAG), "the DAG")
+            for dag_id in DAGS:  # they become known one after the other
+                stack.airflow.wait(partial(user.api.has_dag, dag_id), f"the DAG {dag_id}")
             assert user.api.import_errors() == []
             user.api.unpause(DAG)
             yield user

@@ -86,6 +86,10 @@ class Run:
                 self.output += text.decode("utf-8", "replace")
         os.close(reader)
 
+    def read_to_the_end(self) -> None:
+        """What it said last may be read after it has ended."""
+        self._reader.join(10)
+
     def wait_for(self, text: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.output:
@@ -96,7 +100,7 @@ class Run:
     def end(self, seconds: float = 240) -> int:
         """Wait for the end; the exit code, when nothing is left of it."""
         code = self.process.wait(seconds)
-        self._reader.join(10)
+        self.read_to_the_end()
         deadline = time.monotonic() + 30  # a guardian that outlives its starter needs a moment for its work
         while (left := descendants() - self.before) and time.monotonic() < deadline:
             reap()
@@ -172,6 +176,7 @@ def test_any_website_for_any_tenant(folder: Path) -> None:
 
 
 def test_up_stays_up_until_it_is_told_to_end(folder: Path) -> None:
+    hour = this_hour()
     up = Run(folder, "up", GLEANER_LATE_AFTER_MINUTES="0.01")
     up.wait_for("Ctrl-C ends all of it")
     urls = re.findall(r"http://127\.0\.0\.1:\d+", up.output)
@@ -181,14 +186,23 @@ def test_up_stays_up_until_it_is_told_to_end(folder: Path) -> None:
     assert password is not None
     token = requests.post(f"{urls[0]}/auth/token", json={"username": "admin", "password": password[1]}, timeout=60)
     assert token.status_code == 201
-    wait_for_a_late_run(folder, urls[0], token.json()["access_token"])
+    runs = wait_for_a_late_run(folder, urls[0], token.json()["access_token"])
+    assert 1 <= runs <= 1 + this_hour() - hour  # none for the hours before, one more if an hour has ended meanwhile
     assert up.process.poll() is None
     up.process.send_signal(signal.SIGINT)
     assert up.end() == 130
 
 
-def wait_for_a_late_run(folder: Path, url: str, token: str) -> None:
-    """The upkeep goes on by itself; its first run takes longer than the half second after which it is late here."""
+def this_hour() -> int:
+    """Hours since the epoch."""
+    return int(time.time() // 3_600)
+
+
+def wait_for_a_late_run(folder: Path, url: str, token: str) -> int:
+    """The upkeep goes on by itself; its first run takes longer than the half second after which it is late here.
+
+    Gives back how many runs there are.
+    """
     callback = (
         "SELECT c.output FROM deadline d JOIN dag_run r ON r.id = d.dagrun_id JOIN callback c ON c.id = d.callback_id"
         " WHERE r.dag_id = 'maintain_knowledge' AND d.missed AND c.state = 'success'"
@@ -202,12 +216,17 @@ def wait_for_a_late_run(folder: Path, url: str, token: str) -> None:
             assert time.monotonic() < deadline, "no run was told to be late"
             time.sleep(0.3)
     assert re.match(r"maintain_knowledge: run scheduled__\S+ is late; it is \w+, queued at 20\d\d-", str(rows[0][0]))
-    logs = "".join(path.read_text("utf-8", "replace") for path in (folder / "airflow").rglob("*trigger*.log"))
-    assert "is late; it is" in logs
+    while not any("is late; it is" in path.read_text("utf-8", "replace") for path in logs_of(folder, "trigger")):
+        assert time.monotonic() < deadline, "the log does not say so"  # it is written beside the database
+        time.sleep(0.3)
     runs = requests.get(
         f"{url}/api/v2/dags/maintain_knowledge/dagRuns", headers={"Authorization": f"Bearer {token}"}, timeout=60
     ).json()
-    assert runs["total_entries"] == 1
+    return int(runs["total_entries"])
+
+
+def logs_of(folder: Path, name: str) -> list[Path]:
+    return list((folder / "airflow").rglob(f"*{name}*.log"))
 
 
 def test_two_runs_do_not_share_a_folder(folder: Path) -> None:
@@ -215,6 +234,7 @@ def test_two_runs_do_not_share_a_folder(folder: Path) -> None:
     first.wait_for("Postgres")
     second = Run(folder)
     assert second.process.wait(90) == 1
+    second.read_to_the_end()
     assert "another run is using" in second.output
     first.process.send_signal(signal.SIGINT)
     assert first.end() == 130

@@ -133,9 +133,9 @@ def test_the_sample_website_comes_in(stack: Installation, site: SampleWebsite) -
 
 
 def test_a_worker_is_killed_and_nothing_is_missing(stack: Installation) -> None:
+    workers = {item["Config"]["Hostname"]: item for item in stack.compose.containers("worker")}
     run_id = stack.trigger("killed", batch_size=3)
-    victim = stack.working(run_id, "load")["hostname"]
-    (container,) = [item for item in stack.compose.containers("worker") if item["Config"]["Hostname"] == victim]
+    container = workers[stack.working(run_id, "load")["hostname"]]  # killed at once: a batch takes some seconds
     stack.compose.crash(container)
     stack.wait(run_id)
     assert stack.rows(ROWS, "killed") == stack.calm

@@ -15,6 +15,7 @@ import pytest
 from include.gleaner import pipeline
 from include.gleaner.errors import EmbeddingRefusedError, RunFailedError, SchemaError, SetupError, StartPageError
 from tests.support.articles import website
+from tests.support.sessions import wait_until_alone
 from tests.support.tenant import Tenant
 from tests.support.website import Reply, page
 
@@ -142,6 +143,7 @@ def test_a_load_that_is_killed_pays_for_no_stored_vector_again(tenant: Tenant) -
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+    wait_until_alone(tenant.conn)
     kept = _stored_vectors(tenant)
     time.sleep(0.5)  # requests that were under way are still being answered, to nobody
     tenant.endpoint.wait_until_idle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -171,7 +171,8 @@ def test_another_model_stands_beside_until_the_connection_names_it(
     before = loaded.knowledge()
     for day in (DAY, DAY + timedelta(days=1)):
         rebuild(day, f"{day}", model=MODEL, stage=stage)
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    ((fetched,),) = loaded.rows("SELECT fetched_at FROM gleaner.website_page WHERE url = %s", loaded.site.url)
+    today = fetched.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     assert rebuild(today, "today", model=MODEL, stage=stage)["model"] == MODEL
     rows = dict(loaded.rows("SELECT embedding_model, count(*) FROM gleaner.tenant_knowledge GROUP BY 1"))
     assert rows == {"text-embedding-3-small": 3, MODEL: 3}

@@ -73,12 +73,13 @@ def wait(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) ->
         time.sleep(0.2)
 
 
-def expect(prometheus: PrometheusServer, alerts: set[str]) -> None:
-    """These fire, and no other."""
+def expect(prometheus: PrometheusServer, alerts: set[str]) -> dict[str, dict[str, Any]]:
+    """These fire, and no other; as they were told then."""
     deadline = time.monotonic() + PATIENCE
-    while (firing := set(prometheus.firing())) != alerts:
-        assert time.monotonic() < deadline, {"missing": alerts - firing, "unexpected": firing - alerts}
+    while set(firing := prometheus.firing()) != alerts:
+        assert time.monotonic() < deadline, {"missing": alerts - set(firing), "unexpected": set(firing) - alerts}
         time.sleep(0.3)
+    return firing
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +219,7 @@ def test_every_alert_fires_and_ends(operator: Operator, prometheus: PrometheusSe
     expect(prometheus, set())
     runs = make_trouble(operator)
     with ever_more(operator):
-        expect(prometheus, ALL - OF_THE_SERVERS)
-        told = prometheus.firing()
+        told = expect(prometheus, ALL - OF_THE_SERVERS)
     mend(operator, runs)
     assert "1 chunks are stored more than once" in told["GleanerDuplicates"]["annotations"]["summary"]
     assert "api.example.com:443/model" in told["GleanerBreakerOpen"]["annotations"]["summary"]
