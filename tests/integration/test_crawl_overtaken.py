@@ -1,5 +1,4 @@
-"""Two runs of one website whose crawls overlap, or come in the wrong order: the older one ends without a word on what it
-did not see."""
+"""Two runs of one website whose crawls overlap, or come in the wrong order: the older one judges no page unseen."""
 
 from __future__ import annotations
 
@@ -92,7 +91,9 @@ def test_an_old_failed_run_that_is_cleared_after_a_newer_one(tenant: Tenant, is_
         with pytest.raises(StartPageError):
             pipeline.crawl_website(tenant.params(), "newer")
         tenant.site.routes = routes
-        with pytest.raises(CrawlError, match=r"^the newer run newer of this website failed; clear that one, or trigger"):
+        with pytest.raises(
+            CrawlError, match=r"^the newer run newer of this website failed; clear that one, or trigger"
+        ):
             pipeline.crawl_website(tenant.params(), "old")
         assert pipeline.crawl_website(tenant.params(), "newer")["state"] == "complete"
     assert tenant.physical() == before

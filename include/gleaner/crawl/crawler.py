@@ -146,7 +146,7 @@ class _Crawl:
         self._close()
 
     def _look_for_newer(self) -> None:
-        """A crawl from which a newer one took pages over has not seen all of the site: it says nothing about the rest."""
+        """A crawl that a newer one took pages from has not seen all of the site: it says nothing about the rest."""
         newer = self._frontier.overtaken_by()
         if newer is None:
             return
