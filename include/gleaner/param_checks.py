@@ -25,7 +25,7 @@ def tenant(params: Mapping[str, Any]) -> str:
 def url(params: Mapping[str, Any]) -> str:
     """Param `url`: an address that a crawl may start from. Raises InvalidParamError."""
     value = params.get("url")
-    if not isinstance(value, str) or len(value) > 2_000:
+    if not isinstance(value, str) or len(value) > 2_000 or not can_be_stored(value):
         raise InvalidParamError("url", "needs an http:// or https:// address of at most 2,000 characters")
     try:
         parts = urlsplit(value.strip())
@@ -73,17 +73,24 @@ def one_of(params: Mapping[str, Any], name: str, names: tuple[str, ...]) -> str:
 
 def patterns(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """A list of regular expressions, empty ones left out. Raises InvalidParamError."""
-    value = params.get(name) or []
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+    value = params.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and can_be_stored(item) for item in value):
         raise InvalidParamError(name, "needs a list of regular expressions")
     if len(value) > 50 or any(len(item) > 500 for item in value):
         raise InvalidParamError(name, "takes at most 50 expressions of at most 500 characters each")
     for item in value:
         try:
             re.compile(item)
-        except re.error as error:
+        except (re.error, ValueError, OverflowError, RecursionError) as error:
             raise InvalidParamError(name, f"{item!r} is not a regular expression: {error}") from None
     return tuple(item for item in value if item)
+
+
+def can_be_stored(value: str) -> bool:
+    """Whether Postgres takes the text: it has no NUL and no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def moment(params: Mapping[str, Any], name: str) -> datetime | None:

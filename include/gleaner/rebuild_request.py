@@ -43,15 +43,18 @@ class RebuildRequest:
             raise InvalidParamError(
                 "since", "a run without a data interval needs since and until, the earlier one first; or use a backfill"
             )
-        model = params.get("model") or None
-        if model is not None and (not isinstance(model, str) or len(model) > 200):
+        model = params.get("model")
+        if model is not None and (
+            not isinstance(model, str) or len(model) > 200 or (model and not model.strip())
+            or not param_checks.can_be_stored(model)
+        ):  # fmt: skip
             raise InvalidParamError("model", "needs the name of an embedding model, or nothing")
         return cls(
             since=since,
             until=until,
-            tenant_id=param_checks.tenant(params) if params.get("tenant") else None,
+            tenant_id=None if params.get("tenant") in (None, "") else param_checks.tenant(params),
             stage=param_checks.one_of(params, "stage", STAGES),
-            model=model,
+            model=model or None,
             dimensions=param_checks.integer(params, "dimensions", 0, 0, 16_000) or None,
             dry_run=param_checks.flag(params, "dry_run"),
         )

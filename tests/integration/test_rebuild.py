@@ -226,6 +226,11 @@ def test_what_could_not_be_loaded_is_red(loaded: Tenant) -> None:
         ({"since": "2026-03-02"}, "until"),
         ({"since": "2026-03-02", "until": "2026-03-01"}, "since"),
         ({"model": 3}, "model"),
+        ({"model": 0}, "model"),
+        ({"model": "a\0"}, "model"),
+        ({"model": "\ud800"}, "model"),
+        ({"tenant": False}, "tenant"),  # not everybody's
+        ({"tenant": []}, "tenant"),
         ({"model": "some-model"}, "dimensions"),
         ({"dimensions": 99_999}, "dimensions"),
         ({"dry_run": "yes"}, "dry_run"),

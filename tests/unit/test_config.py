@@ -20,7 +20,9 @@ GOOD = {"tenant": "acme", "url": "https://example.com/docs/"}
         ("max_pages", 1.5), ("delay_seconds", "fast"), ("delay_seconds", float("nan")), ("include_patterns", "a"),
         ("include_patterns", ["("]), ("exclude_patterns", [1]), ("include_patterns", ["a"] * 51),
         ("chunk_overlap", 26), ("batch_size", 2_501), ("chunk_encoding", "o200k"), ("chunk_encoding", None),
-        ("embed_tldr", "yes"), ("embed_tldr", 1),
+        ("embed_tldr", "yes"), ("embed_tldr", 1), ("include_patterns", ["a{99999999999}"]), ("exclude_patterns", False),
+        ("exclude_patterns", ["(?a)(?u)x"]), ("url", "https://a.b/\0"),
+        ("url", "https://a.b/\ud800"), ("exclude_patterns", ["\0"]), ("include_patterns", ["\udfff"]),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused_by_name_and_without_secrets(name: str, value: Any) -> None:

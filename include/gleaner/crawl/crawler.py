@@ -45,6 +45,7 @@ SITE_FAULTS_IN_A_ROW: Final = 20  # then the site itself is asked whether it sti
 TIME_IS_OVER: Final = "time is over"
 SITE_ASKS_TO_WAIT: Final = "the site asks to wait"
 SITE_IS_SILENT: Final = "the site stopped answering"
+OVERTAKEN: Final = "a newer run crawls the website"  # what it found is no longer in this crawl's frontier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +139,21 @@ class _Crawl:
                 self._fetch(due)
             if self._stopped and not self._spent:
                 raise StartPageError(f"nothing could be asked for: {self._stopped}; try again later")
+            self._look_for_newer()
         except CrawlError as error:
             self._frontier.close_job("failed", [str(error)])
             raise
         self._close()
+
+    def _look_for_newer(self) -> None:
+        """A crawl that a newer one took pages from has not seen all of the site: it says nothing about the rest."""
+        newer = self._frontier.overtaken_by()
+        if newer is None:
+            return
+        run_id, state = newer
+        if state == "failed" and not self._spent:
+            raise CrawlError(f"the newer run {run_id} of this website failed; clear that one, or trigger a new run")
+        self._reasons.add(OVERTAKEN)
 
     def _close(self) -> None:
         if faults := self._frontier.count_faults():

@@ -161,6 +161,11 @@ class Frontier:
         """Pages that are due."""
         return self._count("count_frontier")
 
+    def overtaken_by(self) -> tuple[str, str] | None:
+        """Run and state of the newest crawl of the source, if pages are in the frontier of a newer one than this."""
+        row = self._conn.execute(self._sql["overtaken_by"], self._key).fetchone()
+        return None if row is None else (row[0], row[1])
+
     def count_spent(self) -> int:
         """Visits so far that count against the limit of pages."""
         return self._count("count_spent")

@@ -134,6 +134,14 @@ WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job = %(
   AND visited_job IS DISTINCT FROM %(job_id)s
   AND NOT EXISTS (SELECT FROM gleaner.forgotten f WHERE f.tenant_id = p.tenant_id AND f.target_id = p.page_id)
 
+-- overtaken_by --
+-- The newest crawl of the source, where a newer one than this has found pages: these are no longer due here.
+SELECT run_id, state FROM gleaner.crawl_job
+WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND kind = 'crawl' AND job_id > %(job_id)s
+  AND EXISTS (SELECT FROM gleaner.website_page p
+              WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.found_job > %(job_id)s)
+ORDER BY job_id DESC LIMIT 1
+
 -- count_spent --
 -- Visits that count against the limit of pages: those that asked the server and were not sent elsewhere.
 SELECT count(*) FROM gleaner.website_page
