@@ -94,6 +94,9 @@ def cases(site: TestWebsite) -> Iterator[Case]:
     yield Case(PERSIAN, page("درباره ما"), "fetched")
     yield Case("/circle-a", moved("/circle-b"), "skipped", "redirect", alias="/circle-b", finds=("/circle-b",))
     yield Case("/circle-b", moved("/circle-a"), "failed", "redirect_loop")
+    yield Case("/to-circle", moved("/circle-a"), "skipped", "redirect", alias="/circle-a")
+    yield Case("/links-to-circle", page("c", "/to-circle-late"), "fetched", finds=("/to-circle-late",))
+    yield Case("/to-circle-late", moved("/circle-a"), "skipped", "redirect", alias="/circle-a")
     for number in range(5):
         following = f"/chain/{number + 1}"
         yield Case(f"/chain/{number}", moved(following), "skipped", "redirect", alias=following, finds=(following,))

@@ -113,9 +113,11 @@ class Trail:
         return is_home and urlsplit(url).path != parts.path
 
     def _comes_back(self, url: str) -> bool:
-        """Whether the redirects from `url` lead to it again."""
+        """Whether the redirects from `url` lead to it again. They may also end in a circle that it is no part of."""
+        seen: set[str] = set()
         target = self._redirects.get(url)
-        while target is not None and target != url:
+        while target is not None and target != url and target not in seen:
+            seen.add(target)
             target = self._redirects.get(target)
         return target == url
 

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-import pytest
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+from robots import RobotFileParser
+
+from include.gleaner.crawl import robots
 from include.gleaner.crawl.robots import Robots
 
 FILE = b"""\xef\xbb\xbf# comment
@@ -76,6 +82,12 @@ PUBLISHED = [
     ("user-agent: gleaner\ndisallow: /a\nuser-agent: b\ndisallow: /b\nuser-agent: gleaner\ndisallow: /c", "/a", False),
     ("user-agent: gleaner\ndisallow: /a\nuser-agent: b\ndisallow: /b\nuser-agent: gleaner\ndisallow: /c", "/b", True),
     ("disallow: /x\nuser-agent: gleaner\nallow: /", "/x", True),  # a rule before any group belongs to nobody
+    # who shares a group with another does not share what else the other is told, whichever of them comes first
+    ("user-agent: a\ndisallow: /\n\nuser-agent: a\nuser-agent: gleaner\ndisallow: /y", "/x", True),
+    ("user-agent: b\ndisallow: /\n\nuser-agent: b\nuser-agent: gleaner\ndisallow: /y", "/x", True),
+    ("user-agent: c\ndisallow: /\n\nuser-agent: c\nuser-agent: gleaner\ndisallow: /y", "/x", True),
+    ("user-agent: *\ndisallow: /\n\nuser-agent: *\nuser-agent: gleaner\ndisallow: /y", "/x", True),
+    ("user-agent: a\ncrawl-delay: 1\nuser-agent: *\ndisallow: /x", "/x", False),
     # 2.2.2: allow and disallow
     ("user-agent: *\ndisallow: /a\nallow: /a/b", "/a/b/c", True),  # the longest match counts, in any order
     ("user-agent: *\nallow: /a/b\ndisallow: /a", "/a/b/c", True),
@@ -96,6 +108,9 @@ PUBLISHED = [
     ("user-agent: *\ndisallow: /x?", "/x?a=1", False),
     ("user-agent: *\ndisallow: /x?", "/x", True),
     ("user-agent: *\ndisallow: /a?b=c&d", "/a?b=c&d=e", False),
+    ("user-agent: *\ndisallow: /a b", "/a%20b", False),  # a blank is part of the path
+    ("user-agent: *\ndisallow /x", "/x", False),
+    ("user-agent: *\ndisallowed: /x", "/x", True),
     # 2.2.2: escapes
     ("user-agent: *\ndisallow: /foo/bar/ツ", "/foo/bar/%E3%83%84", False),
     ("user-agent: *\ndisallow: /foo/bar/%E3%83%84", "/foo/bar/%E3%83%84", False),
@@ -156,3 +171,29 @@ def test_the_published_rules(text: str, path: str, allowed: bool) -> None:
 )
 def test_crawl_delay(text: str, delay: float) -> None:
     assert Robots.parse(text.encode(), url="https://example.com/robots.txt", agent="Gleaner").crawl_delay == delay
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user-agent: *\ndisallow: /x\n" * 18_000,
+        "".join(f"sitemap: https://example.com/{n}?b=1&a=2\n" for n in range(12_000)) + "user-agent: *\ndisallow: /x",
+    ],
+    ids=["groups", "sitemaps"],
+)
+def test_a_file_of_thousands_of_lines_is_read_line_by_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Counter[str]()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any, **named: Any) -> Any:
+            work[name] += 1
+            return function(*arguments, **named)
+
+        return count
+
+    monkeypatch.setattr(RobotFileParser, "update_rules", counted("groups", RobotFileParser.update_rules))
+    monkeypatch.setattr(robots, "canonicalize", counted("addresses", robots.canonicalize))
+    found = Robots.parse(text.encode(), url="https://example.com/robots.txt", agent="Gleaner")
+    assert work["groups"] <= 2
+    assert work["addresses"] <= robots.MAX_SITEMAPS
+    assert found.crawl_delay == 0
