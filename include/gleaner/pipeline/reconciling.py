@@ -27,13 +27,14 @@ def retire(
 ) -> dict[str, Any]:
     """Remove the chunks of pages that are gone, as far as the evidence and the delete brake allow.
 
-    Evidence: two crawls that found no content, a complete crawl that no longer reached the page, or an alias whose
-    target has its own chunks. Many pages that became one, because a site sends everybody to its front door or says
-    "back soon" everywhere, are a loss like any other, and braked; what a site that moved to another host says there is
-    none. Returns how many pages were retired and how many were held back.
+    Evidence: two crawls that found no content, at the page or where it leads to, a complete crawl that no longer
+    reached the page, or an alias that leads to a page with its own chunks. Many pages that became one, because a site
+    sends everybody to its front door or says "back soon" everywhere, are a loss like any other, and braked; what a site
+    that moved to another host says there is none. Returns how many pages were retired and how many were held back.
     """
     sql = queries("reconcile")
     key: dict[str, Any] = {"tenant_id": tenant_id, "source_id": source_id, "job_id": job_id}
+    conn.execute(sql["share_verdict"], key)
     conn.execute(sql["evidence_of_skipped"], key)
     aliases = conn.execute(sql["moved_pages"], key).fetchall()
     moved = [page_id for page_id, is_alone in aliases if is_alone]

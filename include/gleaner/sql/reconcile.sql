@@ -12,15 +12,35 @@ ORDER BY p.page_id
 SELECT count(*)::int FROM gleaner.website_page
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND reason = 'content_lost'
 
+-- share_verdict --
+-- What processing said of a page that has no content is true of the same bytes at other addresses.
+UPDATE gleaner.website_page p
+SET reason = keeper.reason, alias_of = NULL
+FROM gleaner.website_page keeper
+WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped' AND p.reason = 'duplicate'
+  AND keeper.tenant_id = p.tenant_id AND keeper.source_id = p.source_id AND keeper.url = p.alias_of
+  AND keeper.content_hash = p.content_hash AND keeper.state = 'skipped' AND keeper.alias_of IS NULL
+  AND keeper.reason NOT IN ('robots', 'noindex', 'content_type', 'redirect_out_of_scope', 'out_of_scope', 'no_body', 'feed',
+                            'trap', 'content_lost')
+
 -- evidence_of_skipped --
--- A page without content, or one that leads to nothing: one more crawl that found nothing here.
+-- A page without content, or one that leads to nothing, over other aliases or not: one more crawl that found nothing here. What
+-- is held back, or was left out as a trap's, is not known to be nothing.
 UPDATE gleaner.website_page
 SET missing_count = missing_count + 1, missing_job = %(job_id)s
 WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND state = 'skipped' AND generation IS NOT NULL
-  AND (alias_of IS NULL OR EXISTS (SELECT 1 FROM gleaner.website_page target
-                                   WHERE target.tenant_id = website_page.tenant_id
-                                     AND target.source_id = website_page.source_id
-                                     AND target.url = website_page.alias_of AND target.state = 'gone'))
+  AND (alias_of IS NULL OR EXISTS (
+        WITH RECURSIVE trail AS (
+            SELECT t.state, t.reason, t.alias_of, t.visited_job, 1 AS steps FROM gleaner.website_page t
+            WHERE t.tenant_id = website_page.tenant_id AND t.source_id = website_page.source_id
+              AND t.url = website_page.alias_of
+            UNION ALL
+            SELECT t.state, t.reason, t.alias_of, t.visited_job, steps + 1
+            FROM trail JOIN gleaner.website_page t ON t.url = trail.alias_of AND trail.state = 'skipped' AND steps < 10
+            WHERE t.tenant_id = %(tenant_id)s AND t.source_id = %(source_id)s)
+        SELECT FROM trail
+        WHERE state = 'gone'
+           OR state = 'skipped' AND alias_of IS NULL AND reason NOT IN ('content_lost', 'trap') AND visited_job = %(job_id)s))
   AND visited_job = %(job_id)s AND missing_job IS DISTINCT FROM %(job_id)s AND missing_count < 2
 
 -- unreached_pages --
@@ -31,19 +51,24 @@ WHERE tenant_id = %(tenant_id)s AND source_id = %(source_id)s AND found_job < %(
 ORDER BY page_id
 
 -- moved_pages --
--- Aliases (redirect, canonical, duplicate) that still have chunks although the page they point to has its own, and
--- whether they are the only ones that point there: a page that moved is told elsewhere, of many that became one only one is.
--- LIMIT has each looked up, whatever the planner knows of the tenant.
-SELECT p.page_id, count(*) OVER (PARTITION BY p.alias_of) = 1 FROM gleaner.website_page p
-CROSS JOIN LATERAL (
-    SELECT t.state FROM gleaner.website_page t
-    WHERE t.tenant_id = p.tenant_id AND t.source_id = p.source_id AND t.url = p.alias_of
-    LIMIT 1
-) AS target
-WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped'
-  AND target.state = 'chunked'
-  AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
-ORDER BY p.page_id
+-- Aliases (redirect, canonical, duplicate) that still have chunks although the page they lead to, over other aliases or not, has
+-- its own, and whether they are the only ones that lead there: a page that moved is told elsewhere, of many that became one only
+-- one is. LIMIT has each looked up, whatever the planner knows of the tenant.
+WITH RECURSIVE trail AS (
+    SELECT p.page_id, 'skipped' AS state, p.alias_of, NULL::text AS url, 0 AS steps FROM gleaner.website_page p
+    WHERE p.tenant_id = %(tenant_id)s AND p.source_id = %(source_id)s AND p.state = 'skipped' AND p.alias_of IS NOT NULL
+      AND EXISTS (SELECT 1 FROM gleaner.tenant_knowledge k WHERE k.tenant_id = p.tenant_id AND k.source_id = p.page_id)
+    UNION ALL
+    SELECT trail.page_id, target.state, target.alias_of, target.url, steps + 1
+    FROM trail CROSS JOIN LATERAL (
+        SELECT t.state, t.alias_of, t.url FROM gleaner.website_page t
+        WHERE t.tenant_id = %(tenant_id)s AND t.source_id = %(source_id)s AND t.url = trail.alias_of
+        LIMIT 1
+    ) AS target
+    WHERE trail.state = 'skipped' AND steps < 10
+)
+SELECT page_id, count(*) OVER (PARTITION BY url) = 1 FROM trail WHERE state = 'chunked'
+ORDER BY page_id
 
 -- moved_with_the_site --
 -- Those of the given pages whose content is known at another address by now: with the same blocks, or at the same path of
