@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.errors import EmbeddingRefusedError, RunFailedError, SchemaError, SetupError, StartPageError
+from include.gleaner.models import Document
+from include.gleaner.pipeline import processing
+from include.gleaner.process.records import document_to_json
 from tests.support.articles import website
 from tests.support.sessions import wait_until_alone
 from tests.support.tenant import Tenant
@@ -33,6 +37,23 @@ def test_some_bad_pages_leave_the_run_green_and_many_make_it_red(tenant: Tenant)
     with pytest.raises(RunFailedError, match="4 of 10 pages failed"):
         tenant.run()
     assert len(tenant.knowledge()) == 9  # what was loaded before is still there
+
+
+def test_a_document_that_postgres_refuses_costs_itself_only(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing is known any more that a page could say to have its document refused, so one is spoiled here.
+    def spoiled(document: Document) -> dict[str, Any]:
+        record = document_to_json(document)
+        return {**record, "description": "a\0b"} if "page4" in document.title else record
+
+    names = [f"page{number}" for number in range(9)]
+    tenant.site.routes = website(*names)
+    with monkeypatch.context() as patch:
+        patch.setattr(processing, "document_to_json", spoiled)
+        report = tenant.run()
+    assert report["failures"] == [{"stage": "process", "reason": "UntranslatableCharacter", "count": 1}]
+    assert {path for path, _ in tenant.knowledge()} == {"/", *(f"/{name}" for name in names if name != "page4")}
+    assert tenant.run()["failures"] == []
+    assert "/page4" in {path for path, _ in tenant.knowledge()}
 
 
 def test_without_its_start_page_a_run_is_red_and_touches_nothing(tenant: Tenant) -> None:

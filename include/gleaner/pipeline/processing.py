@@ -15,6 +15,7 @@ from isal import isal_zlib
 from psycopg.types.json import Jsonb
 
 from include.gleaner.errors import GleanerError
+from include.gleaner.load.store import REFUSALS
 from include.gleaner.models import Batch, Document, NotContent, Snapshot
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
@@ -81,14 +82,16 @@ def _process_and_store(conn: psycopg.Connection, tally: BatchTally, pages: list[
     key = {"tenant_id": tally.tenant_id}
     with conn.transaction():
         conn.execute(queries("plan")["lock_pages"], {**key, "page_ids": [page.page_id for page in pages]})
+        refused: dict[uuid.UUID, Exception] = {}
         for portion in _portions([(page, result) for page, result in results if isinstance(result, _Read)]):
-            _store_documents(conn, tally, portion)
+            refused.update(_store_or_refuse(conn, tally, portion))
         for page, result in results:
             if isinstance(result, NotContent):
                 _skip(conn, tally, page, result)
-            elif isinstance(result, Exception):
-                _fail(conn, tally, page, result)
-        read = [page.page_id for page, result in results if not isinstance(result, Exception)]
+            elif isinstance(error := refused.get(page.page_id, result), Exception):
+                refused[page.page_id] = error
+                _fail(conn, tally, page, error)
+        read = [page.page_id for page, _ in results if page.page_id not in refused]
         conn.execute(queries("load")["resolve_dead_letters"], {**key, "stages": ["process"], "page_ids": read})
 
 
@@ -178,6 +181,22 @@ def _attempt(step: Callable[..., _T], *arguments: Any) -> _T | Exception:
         return step(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever one page does, its neighbours go on; it is recorded below
         return error
+
+
+def _store_or_refuse(
+    conn: psycopg.Connection, tally: BatchTally, read: list[tuple[Snapshot, _Read]]
+) -> dict[uuid.UUID, Exception]:
+    """Store the documents. Each that Postgres refuses costs itself only: these, with what it says."""
+    try:
+        with conn.transaction():
+            _store_documents(conn, tally, read)
+    except REFUSALS as error:
+        if len(read) == 1:
+            return {read[0][0].page_id: error}
+    else:
+        return {}
+    half = len(read) // 2
+    return {**_store_or_refuse(conn, tally, read[:half]), **_store_or_refuse(conn, tally, read[half:])}
 
 
 def _store_documents(conn: psycopg.Connection, tally: BatchTally, read: list[tuple[Snapshot, _Read]]) -> None:

@@ -32,6 +32,8 @@ _FURNITURE: Final = frozenset((
 ))  # fmt: skip
 _MAX_OTHERS: Final = 20
 _MAX_PROPERTIES: Final = 30
+_MAX_TYPE: Final = 100  # characters
+_MAX_NAME: Final = 1_000  # characters of a name that stands above each part of its text
 _SCHEMA: Final = re.compile(r"^https?://schema\.org/", re.I)
 _LABELS: Final = {
     "en": {"brand": "Brand", "price": "Price", "availability": "Availability", "sku": "SKU"},
@@ -65,7 +67,9 @@ def facts_of(records: Iterable[Record], language: str) -> tuple[Fact, ...]:
             found = _product(record, _LABELS.get(language, _LABELS["en"]))
         for fact in found:
             facts.setdefault((fact.kind, fact.title), fact)
-    return tuple(facts.values())[:_MAX_FACTS]
+            if len(facts) >= _MAX_FACTS:
+                return tuple(facts.values())
+    return tuple(facts.values())
 
 
 def others_of(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -120,11 +124,13 @@ def flat(value: Any) -> Iterator[Record]:
 
 def _types(record: Record) -> set[str]:
     value = record.get("@type")
-    return {_SCHEMA.sub("", str(name)) for name in (value if isinstance(value, list) else [value]) if name}
+    names = value[:_MAX_PROPERTIES] if isinstance(value, list) else [value]
+    # A name is shown text like any other: with a NUL or half a surrogate pair in it no document could be stored.
+    return {_SCHEMA.sub("", display(name))[:_MAX_TYPE] for name in names if name and isinstance(name, str)} - {""}
 
 
 def _questions(page: Record) -> Iterator[Fact]:
-    for question in _dicts(page.get("mainEntity")):
+    for question in _dicts(page.get("mainEntity"))[:_MAX_RECORDS]:
         title = _plain(question.get("name"))
         answers = [
             _plain(answer.get("text"))
@@ -132,7 +138,12 @@ def _questions(page: Record) -> Iterator[Fact]:
         ]
         answer = "\n\n".join(text for text in answers if text)
         if title and answer:
-            yield Fact(kind="faq", title=title, text=f"{title}\n\n{answer}", data={"question": title, "answer": answer})
+            yield Fact(
+                kind="faq",
+                title=title[:_MAX_NAME],
+                text=f"{title}\n\n{answer}",
+                data={"question": title, "answer": answer},
+            )
 
 
 def _product(record: Record, labels: Mapping[str, str]) -> Iterator[Fact]:
@@ -153,7 +164,7 @@ def _product(record: Record, labels: Mapping[str, str]) -> Iterator[Fact]:
         "description": _plain(record.get("description")),
     }
     data = {"name": name, **{key: value for key, value in found.items() if value}}
-    yield Fact(kind="product", title=name, text=_product_text(data, labels), data=data)
+    yield Fact(kind="product", title=name[:_MAX_NAME], text=_product_text(data, labels), data=data)
 
 
 def _product_text(data: Mapping[str, str], labels: Mapping[str, str]) -> str:

@@ -156,6 +156,15 @@ def test_hostile_microdata_costs_neither_the_page_nor_much_time(markup: str) -> 
     assert "The controller waters the garden." in text_of(document(f"<body>{markup}"))
 
 
+@pytest.mark.parametrize("kind", ["Ev\\u0000ent", "Ev\\ud800ent", "\\u0000", {"Event": "\\u0000"}, 5])
+def test_the_name_of_a_type_can_be_stored_whatever_it_holds(kind: object) -> None:
+    script = json.dumps({"@type": [kind, "Zoo"], "name": "Opening"}).replace("\\\\u", "\\u")
+    read = document(f'<script type="application/ld+json">{script}</script><p>The garden opens.')
+    [record] = read.metadata["records"]
+    assert record["type"] in ("Event", "Zoo")
+    assert record["name"] == "Opening"
+
+
 def test_what_else_is_published_is_kept_as_metadata() -> None:
     event = {
         "@type": "Event",
