@@ -24,11 +24,11 @@ def planned(tenant: Tenant, pages: int, **params: Any) -> tuple[dict[str, Any], 
     return asked, pipeline.plan_batches(asked, RUN)
 
 
-def delay(task: Any, params: dict[str, Any], batch: dict[str, Any]) -> float:
+def delay(task: Any, params: dict[str, Any], batch: dict[str, Any], attempt: int = 1) -> float:
     """Seconds for which the task gives its slot back; 0 when it did its work. It never sleeps."""
     began = time.time()
     try:
-        task(params, RUN, batch, 1)
+        task(params, RUN, batch, attempt)
     except AirflowRescheduleException as reschedule:
         assert time.time() - began < 4  # the shortest wait of these tests is five seconds
         return max(float(reschedule.reschedule_date.timestamp() - began), 0.001)
@@ -77,6 +77,7 @@ def test_jitter_spreads_batches_and_waits_once(tenant: Tenant) -> None:
     assert all(0 < wait <= 600 for wait in waits)
     assert max(waits) - min(waits) > 60
     tenant.conn.execute("UPDATE gleaner.batch_report SET started_at = started_at - interval '10 minutes'")
+    assert delay(pipeline.process_pages, params, batches[0], 2) == 0.0  # a retry of one that was killed
     assert [delay(pipeline.process_pages, params, batch) for batch in batches] == [0.0] * len(batches)
 
 

@@ -77,3 +77,25 @@ def test_pages_that_say_the_same_nothing_go_together(tenant: Tenant) -> None:
     assert tenant.run()["retired"]["retired"] == 0
     assert tenant.run()["retired"]["retired"] == 3
     assert set(texts(tenant)) == {"/", "/figs"}
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_copy_that_is_gone_does_not_speak_again(tenant: Tenant, is_linked: bool) -> None:
+    tenant.site.routes = website(*NAMES, "figs-again")
+    tenant.site.routes["/figs-again"] = tenant.site.routes["/figs"]
+    tenant.run()
+    assert tenant.rows("SELECT state, reason FROM gleaner.website_page WHERE url LIKE %s", "%/figs-again") == [
+        ("skipped", "duplicate")
+    ]
+    del tenant.site.routes["/figs-again"]
+    if not is_linked:
+        tenant.site.routes |= {"/": website(*NAMES)["/"]}
+    for _ in range(2 if is_linked else 1):
+        tenant.run()
+    assert tenant.states()["/figs-again"] == "gone"
+    tenant.site.routes["/figs"] = page(article("quinces"))
+    report = tenant.run()
+    assert (report["planned_pages"], report["work"]["updated"], report["work"]["created"]) == (1, 1, 0)
+    tenant.site.routes = website(*NAMES, "figs-again")
+    tenant.run()
+    assert texts(tenant)["/figs-again"] == article("figs-again")

@@ -190,6 +190,35 @@ def test_another_model_stands_beside_until_the_connection_names_it(
     assert loaded.knowledge() == before
 
 
+def test_a_run_under_way_loads_its_pages_although_another_model_was_loaded_meanwhile(loaded: Tenant) -> None:
+    loaded.site.routes["/apples"] = page(article("quinces"))
+    params = loaded.params()
+    pipeline.crawl_website(params, "under way")
+    for batch in pipeline.plan_batches(params, "under way"):
+        pipeline.process_pages(params, "under way", batch, 1)
+    batches = pipeline.survey_site(params, "under way")
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert rebuild(today, "today", model=MODEL, stage="chunk")["work"]["created"] > 0
+    for batch in batches:
+        pipeline.load_chunks(params, "under way", batch, 1)
+    assert pipeline.reconcile(params, "under way")["gap"]["pages_not_chunked"] == 0
+    texts = dict(loaded.rows(
+        "SELECT split_part(metadata->>'page_url', '/', 4), full_text FROM gleaner.tenant_knowledge"
+        " WHERE embedding_model = 'text-embedding-3-small'"
+    ))  # fmt: skip
+    assert texts["apples"] == article("quinces")
+
+
+def test_what_another_model_takes_says_nothing_of_what_this_one_refused(loaded: Tenant) -> None:
+    loaded.endpoint.configure(refuse_marker="about quinces")
+    loaded.site.routes["/apples"] = page(article("quinces"))
+    loaded.run(max_failed_share=1.0)
+    loaded.endpoint.configure(refuse_marker="")
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert rebuild(today, "today", model=MODEL, stage="chunk")["work"]["created"] > 0
+    assert loaded.rows("SELECT stage, resolved_at FROM gleaner.dead_letter") == [("embed", None)]
+
+
 def test_embed_fills_in_what_is_missing_only(loaded: Tenant) -> None:
     assert rebuild(stage="embed")["sources"] == 0
     loaded.conn.execute("UPDATE gleaner.tenant_knowledge SET embedding = NULL, content_hash = '\\x00'")

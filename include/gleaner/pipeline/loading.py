@@ -45,10 +45,12 @@ def load_batch(
     tally: BatchTally,
     documents: LiteralString | None = None,
     where: Mapping[str, Any] | None = None,
+    is_beside: bool = False,
 ) -> None:
     """Load every page of the batch that waits for it, and count into `tally`.
 
     `documents` is another query for the pages than the usual one, with its columns; `where` holds what else it takes.
+    With `is_beside` the model stands beside the one that runs load with, for which the pages may still wait.
     Raises EmbeddingError when the model cannot be asked, and GleanerError when nothing of several pages was stored.
     """
     tally.start(conn)
@@ -76,7 +78,7 @@ def load_batch(
                 paid = max(0, paid - item.known)
                 outcome = store.replace_pages([_with_vectors(page, fingerprint, item.vectors) for page in pages])
                 tally.stored += outcome.counts
-                failed |= item.group.failed | _settle(conn, tally, pages, outcome, item.refused)
+                failed |= item.group.failed | _settle(conn, tally, pages, outcome, item.refused, is_beside=is_beside)
                 tally.pages += len(pages)
                 count("pages.load", len(pages))
                 count("chunks", outcome.counts.created + outcome.counts.updated)
@@ -179,13 +181,23 @@ def _settle(
     pages: Sequence[Page],
     outcome: LoadOutcome,
     refused: Mapping[bytes, str],
+    *,
+    is_beside: bool,
 ) -> set[uuid.UUID]:
-    """Write what became of the pages: state, dead letters, old dead letters resolved. Returns the failed pages."""
+    """Write what became of the pages: state, dead letters, old dead letters resolved. Returns the failed pages.
+
+    What is loaded beside settles nothing: the pages' state and old failures are about the model that runs load with.
+    """
     generations = {page.page_id: page.generation for page in pages}
     refusals = [*outcome.refusals, *_refused_inputs(pages, refused)]
     failed = {refusal.page_id for refusal in refusals if not refusal.item}
     touched = {refusal.page_id for refusal in refusals}
     with conn.transaction():
+        for refusal in refusals:
+            stage = "embed" if refusal.reason.startswith("endpoint: ") else "load"
+            write_dead_letter(conn, tally, stage, refusal.page_id, refusal.item, refusal.reason)
+        if is_beside:
+            return failed
         conn.execute(
             queries("plan")["mark_chunked"],
             {
@@ -194,9 +206,6 @@ def _settle(
                 "generations": [generations[page_id] for page_id in outcome.loaded],
             },
         )
-        for refusal in refusals:
-            stage = "embed" if refusal.reason.startswith("endpoint: ") else "load"
-            write_dead_letter(conn, tally, stage, refusal.page_id, refusal.item, refusal.reason)
         conn.execute(
             queries("load")["resolve_dead_letters"],
             {

@@ -20,14 +20,14 @@ def keep_pace(
 ) -> None:
     """Return when the batch may begin; until then the task is rescheduled.
 
-    The jitter of a batch is drawn from its own number, so that a retry waits no second time. The pace counts the pages
-    of a source over all workers and runs; a batch of more pages than ten seconds' worth goes when these are due, and
-    leaves a debt that the next one waits out.
+    The jitter of a batch is drawn from its own number and counts from its first try, so that a retry waits no second
+    time. The pace counts the pages of a source over all workers and runs; a batch of more pages than ten seconds' worth
+    goes when these are due, and leaves a debt that the next one waits out.
     """
     if not policy.jitter_seconds and not policy.pages_per_minute:
         return
     tally.start(conn)
-    if (left := jitter(tally, policy.jitter_seconds) - waited_seconds(conn, tally)) > 0:
+    if (left := jitter(tally, policy.jitter_seconds) - waited_seconds(conn, tally, over_all_tries=True)) > 0:
         come_back_in(left, "jitter")
     if policy.pages_per_minute:
         limits = Limits(tokens=policy.pages_per_minute)

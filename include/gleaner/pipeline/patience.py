@@ -38,7 +38,7 @@ def come_back_in(seconds: float, why: str = "") -> NoReturn:
     raise AirflowRescheduleException(at) from None  # type: ignore[no-untyped-call]
 
 
-def waited_seconds(conn: psycopg.Connection, tally: BatchTally) -> float:
-    """Seconds since this try of the batch began for the first time."""
-    row = conn.execute(queries("plan")["batch_age"], tally.key()).fetchone()
+def waited_seconds(conn: psycopg.Connection, tally: BatchTally, *, over_all_tries: bool = False) -> float:
+    """Seconds since this try of the batch began for the first time, or since the first of all its tries did."""
+    row = conn.execute(queries("plan")["age_of_first_try" if over_all_tries else "batch_age"], tally.key()).fetchone()
     return float(row[0]) if row else 0.0

@@ -86,7 +86,7 @@ def reload_chunks(params: Mapping[str, Any], interval: Interval, batch: BatchDat
             tally = rework.load_part(
                 conn, part, try_number, policy=policy, dry_run=request.dry_run, where=_where(request),
                 embedder=open_embedder(policy, api_key, endpoint_gate(conn, policy, part.tenant_id)),
-                documents=queries("rebuild")["documents_of_interval"],
+                documents=queries("rebuild")["documents_of_interval"], is_beside=policy.model != embedding()[0].model,
             )  # fmt: skip
             for name in counts:
                 counts[name] += getattr(tally, name, 0) or getattr(tally.stored, name, 0)

@@ -50,7 +50,7 @@ def retire(
         unreached = [page_id for page_id, url in rows if scope.allows(url) and not is_told(url, traps)]
         told_elsewhere = _moved_with_the_site(conn, key, unreached, scope.root, request.url)
         retired += _count(conn, "with_chunks", {**key, "page_ids": told_elsewhere})
-        _delete(conn, tenant_id, told_elsewhere, "moved")
+        _delete(conn, tenant_id, told_elsewhere, "moved", with_copies=True)
         gone = sorted({*gone, *unreached} - set(told_elsewhere))
     costly = _count(conn, "with_chunks", {**key, "page_ids": [*gone, *merged]})
     loaded = _count(conn, "loaded_pages", key)
@@ -62,7 +62,7 @@ def retire(
         )  # fmt: skip
         return {"retired": retired, "held_back": costly + held}
     _delete(conn, tenant_id, merged, "moved")
-    _delete(conn, tenant_id, gone, "unreached")
+    _delete(conn, tenant_id, gone, "unreached", with_copies=True)
     return {"retired": retired + costly, "held_back": held}
 
 
@@ -176,11 +176,13 @@ def verdict(report: dict[str, Any], policy: RunPolicy) -> str | None:
     return None
 
 
-def _delete(conn: psycopg.Connection, tenant_id: str, page_ids: Sequence[uuid.UUID], reason: str) -> None:
+def _delete(
+    conn: psycopg.Connection, tenant_id: str, page_ids: Sequence[uuid.UUID], reason: str, *, with_copies: bool = False
+) -> None:
     if not page_ids:
         return
     sql = queries("reconcile")
-    key = {"tenant_id": tenant_id, "page_ids": list(page_ids), "reason": reason}
+    key = {"tenant_id": tenant_id, "page_ids": list(page_ids), "reason": reason, "with_copies": with_copies}
     with conn.transaction():
         conn.execute(sql["raise_fence"], key)
         conn.execute(sql["delete_chunks"], key)

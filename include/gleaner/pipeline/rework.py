@@ -135,10 +135,12 @@ def load_part(
     documents: LiteralString,
     where: Mapping[str, Any],
     dry_run: bool = False,
+    is_beside: bool = False,
 ) -> BatchTally:
     """Cut, embed and load the part's documents, cut as the source's last crawl had it; the counts.
 
-    A dry run only counts. A long wait for the endpoint is a reschedule. Raises like `load_batch`.
+    `is_beside` is as in `load_batch`. A dry run only counts. A long wait for the endpoint is a reschedule. Raises like
+    `load_batch`.
     """
     _, chunk = newest_crawl(conn, part.tenant_id, part.source_id)
     tally = BatchTally(
@@ -154,7 +156,7 @@ def load_part(
     try:
         load_batch(
             conn, source_id=part.source_id, batch=part.batch, chunk=chunk, fingerprint=fingerprint(chunk, policy),
-            embedder=embedder, tally=tally, documents=documents, where=where,
+            embedder=embedder, tally=tally, documents=documents, where=where, is_beside=is_beside,
         )  # fmt: skip
     except EmbeddingQuotaError as error:
         reschedule(error, waited=waited_seconds(conn, tally))

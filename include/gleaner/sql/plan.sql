@@ -276,6 +276,10 @@ SELECT extract(epoch FROM clock_timestamp() - started_at)::float8 FROM gleaner.b
 WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s
   AND try_number = %(try_number)s
 
+-- age_of_first_try --
+SELECT extract(epoch FROM clock_timestamp() - min(started_at))::float8 FROM gleaner.batch_report
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND stage = %(stage)s AND batch_index = %(batch_index)s
+
 -- report_batch --
 UPDATE gleaner.batch_report
 SET pages = %(pages)s, failed = %(failed)s, skipped = %(skipped)s, chunks = %(chunks)s, embedded = %(embedded)s,

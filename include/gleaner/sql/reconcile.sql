@@ -117,9 +117,12 @@ DELETE FROM gleaner.tenant_knowledge
 WHERE tenant_id = %(tenant_id)s AND source_id = ANY(%(page_ids)s)
 
 -- mark_gone --
--- The tombstone. Aliases stay what they are.
-UPDATE gleaner.website_page SET state = 'gone', reason = coalesce(reason, %(reason)s)
-WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s) AND alias_of IS NULL
+-- The tombstone. Aliases stay what they are, but for copies of other pages that are not there any more: they would speak again
+-- when those change.
+UPDATE gleaner.website_page SET state = 'gone', alias_of = NULL,
+       reason = CASE WHEN alias_of IS NULL THEN coalesce(reason, %(reason)s) ELSE %(reason)s END
+WHERE tenant_id = %(tenant_id)s AND page_id = ANY(%(page_ids)s)
+  AND (alias_of IS NULL OR %(with_copies)s AND reason IN ('duplicate', 'near_duplicate'))
 
 -- gap --
 -- What should be searchable and is not: pages with content that are not chunked, and chunks without a vector.
