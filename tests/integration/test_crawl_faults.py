@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 import pytest
 
-from include.gleaner.crawl import visit
+from include.gleaner.config import IngestRequest
+from include.gleaner.crawl import seeds, visit
+from include.gleaner.crawl.crawler import crawl
 from include.gleaner.crawl.links import PageHead, read_head
+from include.gleaner.crawl.sitemap import Sitemap, parse_sitemap
 from include.gleaner.errors import CrawlError, ForbiddenAddressError, StartPageError
-from tests.support.crawling import job_row, run, states
+from tests.support.crawling import impatient, job_row, run, states
 from tests.support.website import Raw, Reply, TestWebsite, page
 
 
@@ -66,6 +71,50 @@ def test_a_page_that_trips_the_reader_costs_itself_only(
     outcome = run(conn, site)
     assert states(conn, site) == {"/": ("fetched", None), "/a": ("failed", "unreadable"), "/b": ("fetched", None)}
     assert (outcome.state, outcome.failed) == ("partial", 1)
+
+
+def test_a_sitemap_that_trips_the_reader_costs_itself_only(
+    conn: psycopg.Connection, site: TestWebsite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trip(body: bytes, *, url: str) -> Sitemap:
+        if b"stone" in body:
+            raise RecursionError("of a fault that nobody knows yet")
+        return parse_sitemap(body, url=url)
+
+    monkeypatch.setattr(seeds, "parse_sitemap", trip)
+    names = "".join(f"Sitemap: {site.url}{name}.xml\n" for name in ("one", "two", "three"))
+    site.routes = {
+        "/": page("home"),
+        "/robots.txt": names,
+        "/one.xml": "<urlset><url><loc>stone</loc></url></urlset>",
+        "/two.xml": "<urlset><url><loc>/a</loc><image:image><image:loc>/i</image:loc></image:image></url></urlset>",
+        "/three.xml": "<xmlns:urlset><url:><loc>/b</loc></url:></xmlns:urlset>",
+        "/a": page("a"),
+    }
+    assert run(conn, site).state == "partial"
+    assert job_row(conn)[1] == "1 sitemaps could not be read"
+    assert states(conn, site) == {"/": ("fetched", None), "/a": ("fetched", None)}
+
+
+def test_slow_sitemaps_leave_time_for_pages(conn: psycopg.Connection, site: TestWebsite) -> None:
+    def slow(_: Mapping[str, str]) -> str:
+        time.sleep(0.5)
+        return "<urlset><url><loc>/a</loc></url></urlset>"
+
+    numbers = range(40)
+    site.routes = {
+        "/": page("home"),
+        "/robots.txt": "".join(f"Sitemap: {site.url}{number}.xml\n" for number in numbers),
+        **{f"/{number}.xml": slow for number in numbers},
+        "/a": page("a"),
+    }
+    request = IngestRequest.from_params(
+        {"tenant": "acme", "url": site.url, "delay_seconds": 0.0}, {"GLEANER_LOCAL_HOSTS": site.host}
+    )
+    crawl(conn, tenant_id="acme", request=impatient(request, time_budget_seconds=8.0), run_id="run-1")
+    assert states(conn, site)["/a"] == ("fetched", None)
+    assert job_row(conn) == ("partial", "1 sitemaps could not be read")
+    assert not site.requests["/39.xml"]
 
 
 def test_a_fault_does_not_touch_what_is_stored(conn: psycopg.Connection, site: TestWebsite) -> None:

@@ -233,6 +233,8 @@ def cases(site: TestWebsite) -> Iterator[Case]:
     yield Case("/headers-long", Raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * MB + b"\r\n\r\n"), "failed", "bad_response")
     yield Case("/continues", Raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 50 + b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
                                  b"Content-Length: 4\r\n\r\n<p>x"), "fetched")  # fmt: skip
+    yield Case("/hints", Raw(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+                             b"Content-Length: 4\r\n\r\n<p>h"), "fetched")  # fmt: skip
     yield Case("/odd-headers", Reply(body=page("odd"), headers={"ETag": '"a\x00b"', "Last-Modified": "\x01", "Set-Cookie": "s=1"}),
                "fetched")  # fmt: skip
     yield Case("/drip", Reply(body=b"x" * 2_000, drip=0.05), "failed", "timeout")

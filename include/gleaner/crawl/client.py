@@ -25,7 +25,8 @@ XML_TYPES: Final = frozenset({"application/xml", "text/xml", "application/rss+xm
 SUCCESS: Final = frozenset({200, 203})
 EMPTY: Final = frozenset({204, 205})
 _NO_TYPE: Final = frozenset({"*/*", "unknown/unknown", "application/unknown"})
-STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)  # kept alive, closed meanwhile
+# Of a connection that was kept alive: it was closed meanwhile, or there is a rest of the answer before this one.
+STALE: Final = (http.client.BadStatusLine, ConnectionResetError, BrokenPipeError)
 LONGEST_HEADER: Final = 1_000  # characters that are kept of one
 _ONCE: Final = urllib3.Retry(False, redirect=False)
 LONGEST_DRAIN: Final = 64 * 1024  # bytes of an answer that nobody reads, so that its connection can be used again
@@ -126,7 +127,8 @@ class Client:
                     timeout=self._policy.timeout_seconds, preload_content=False, decode_content=False,
                 )  # fmt: skip
             except urllib3.exceptions.ProtocolError as error:
-                # A server may close a connection just as it is used again. That says nothing about the page.
+                # A server may close a connection just as it is used again, or say more than it had told before. Neither
+                # says anything about this page.
                 if not self._deadlines.was_reused() or not any(isinstance(cause, STALE) for cause in _causes(error)):
                     raise
 
@@ -208,7 +210,8 @@ _FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
         "cut_off",
     ),
     ((http.client.RemoteDisconnected,), "no_connection"),
-    ((http.client.HTTPException,), "bad_response"),  # no HTTP, a line too long, over 100 headers
+    # No HTTP, a line too long, over 100 headers; two lengths that differ
+    ((http.client.HTTPException, urllib3.exceptions.InvalidHeader), "bad_response"),
 )
 
 

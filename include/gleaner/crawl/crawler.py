@@ -39,6 +39,7 @@ LOG_SECONDS: Final = 5.0
 MOST_VISITS_PER_PAGE: Final = 3  # redirects do not count against max_pages, but they end somewhere
 FREE_REASONS: Final = frozenset({"redirect", "redirect_out_of_scope", "robots", "out_of_scope", "trap"})
 SITE_FAULTS: Final = frozenset({"timeout", "no_connection", "name_not_found", "tls", "http_429", "http_503"})
+SITEMAPS_SHARE: Final = 0.5  # of the crawl's time; further sitemaps are not read
 SITE_FAULTS_IN_A_ROW: Final = 20  # then the site itself is asked whether it still answers
 
 # Why a crawl was stopped on its way: the next run goes on with it.
@@ -183,8 +184,9 @@ class _Crawl:
         if self._policy.max_depth < 1:
             return
         listed = read_sitemaps(
-            self._fetcher, rules, start, allows=self._trail.scope.allows, limit=self._policy.max_pages
-        )
+            self._fetcher, rules, start, allows=self._trail.scope.allows, limit=self._policy.max_pages,
+            until=self._began + SITEMAPS_SHARE * self._policy.time_budget_seconds,
+        )  # fmt: skip
         if listed.faults:
             self._note(f"{listed.faults} sitemaps could not be read")
         if listed.has_more:

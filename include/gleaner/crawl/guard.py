@@ -26,6 +26,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util import Url, parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
+from include.gleaner.crawl.response import CarefulResponse
 from include.gleaner.errors import ForbiddenAddressError
 
 MAX_ADDRESSES: Final = 4  # of one name that are tried
@@ -195,6 +196,7 @@ def _connection_classes(
     local_hosts: frozenset[str], deadlines: Deadlines
 ) -> tuple[type[HTTPConnection], type[HTTPSConnection]]:
     class Guarded(HTTPConnection):
+        response_class = CarefulResponse
         used_socket: socket.socket | None = None  # that an earlier request went over
 
         def _new_conn(self) -> socket.socket:
@@ -207,6 +209,7 @@ def _connection_classes(
             deadlines.left()  # closed while there was no socket that could be cut: do not wait for an answer
 
     class GuardedTLS(HTTPSConnection):
+        response_class = CarefulResponse
         used_socket: socket.socket | None = None  # that an earlier request went over
 
         def _new_conn(self) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -17,7 +18,8 @@ _REFRESH: Final = re.compile(r"^\s*(\d+)(?:\.\d*)?\s*[;,]\s*(?:url\s*=\s*)?[\"']
 INSTANT_REFRESH_SECONDS: Final = 5  # a page that sends its reader elsewhere within that has no content of its own
 MAX_FEEDS: Final = 10
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
-_PIECE: Final = 64 * 1024
+_PIECE: Final = 16 * 1024
+LONGEST_READ: Final = 20.0  # CPU seconds; ten megabytes take one, and markup that is made for it takes libxml2 days
 MAX_TREE: Final = 512 * 1024  # bytes of a page that may become a tree, which takes up to ten times as much
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
 _INERT: Final = frozenset(("noscript", "template"))
@@ -111,6 +113,8 @@ class _Reader:
         """Called by the parser."""
 
     def _add(self, href: str | None) -> None:
+        if self.truncated:  # a page may have a hundred thousand more
+            return
         address = self._address(href)
         if address is None or address in self.links:
             return
@@ -122,11 +126,10 @@ class _Reader:
     def _link(self, attributes: Mapping[str, str]) -> None:
         relations = attributes.get("rel", "").lower().split()
         if "canonical" in relations and not self._in_body:
-            if address := self._address(attributes.get("href")):
+            if len(self.canonicals) < 2 and (address := self._address(attributes.get("href"))):
                 self.canonicals[address] = None
         elif "alternate" in relations and attributes.get("type", "").strip().lower() in _FEED_TYPES:
-            address = self._address(attributes.get("href"))
-            if address and len(self.feeds) < MAX_FEEDS:
+            if len(self.feeds) < MAX_FEEDS and (address := self._address(attributes.get("href"))):
                 self.feeds[address] = None
         elif "next" in relations or "prev" in relations or ("alternate" in relations and attributes.get("hreflang")):
             self._add(attributes.get("href"))
@@ -195,8 +198,11 @@ def _parse(body: bytes, content_type: str, reader: _Reader) -> None:
     target = cast("Any", reader)  # the stubs ask for methods that a target need not have
     parser = etree.HTMLParser(target=target, encoding="utf-8", recover=True, no_network=True, huge_tree=True)
     try:
+        began = time.thread_time()
         for start in range(0, len(body), _PIECE):
             parser.feed(body[start : start + _PIECE])
+            if time.thread_time() - began > LONGEST_READ:
+                raise TimeoutError("the page's markup takes too long to read")
         parser.close()
     except (etree.ParserError, etree.XMLSyntaxError, AssertionError):
         return  # no markup at all: what was heard until then counts

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +17,8 @@ from include.gleaner.crawl.robots import MAX_BYTES, Robots
 from include.gleaner.crawl.sitemap import MAX_BYTES as MAX_SITEMAP_BYTES
 from include.gleaner.crawl.sitemap import Entry, parse_sitemap
 from include.gleaner.crawl.urls import canonicalize, origin_of, site_of
+
+log = logging.getLogger(__name__)
 
 MAX_SITEMAP_FILES: Final = 50
 MAX_SITEMAP_LEVELS: Final = 3  # an index, an index below it, and its files
@@ -77,10 +82,13 @@ class Listed:
     faults: int  # sitemaps that exist and could not be read
 
 
-def read_sitemaps(fetcher: Fetcher, rules: Robots, root: str, *, allows: Callable[[str], bool], limit: int) -> Listed:
+def read_sitemaps(
+    fetcher: Fetcher, rules: Robots, root: str, *, allows: Callable[[str], bool], limit: int, until: float = math.inf
+) -> Listed:
     """The best `limit` pages that `allows` lets in, out of the sitemaps that robots.txt names or of /sitemap.xml.
 
-    At most 50 files are read, indexes of indexes included; memory is bounded by the limit, whatever they list.
+    At most 50 files are read, indexes of indexes included, and none any more after `until` on the monotonic clock;
+    memory is bounded by the limit, whatever they list.
     """
     level = list(rules.sitemaps) or [f"{origin_of(root)}/sitemap.xml"]
     best = _Best(limit)
@@ -91,7 +99,7 @@ def read_sitemaps(fetcher: Fetcher, rules: Robots, root: str, *, allows: Callabl
         for address in level:
             if address in seen:
                 continue
-            if len(seen) >= MAX_SITEMAP_FILES:
+            if len(seen) >= MAX_SITEMAP_FILES or time.monotonic() >= until:
                 faults += 1
                 break
             seen.add(address)
@@ -104,7 +112,12 @@ def read_sitemaps(fetcher: Fetcher, rules: Robots, root: str, *, allows: Callabl
                 is_refused = 400 <= (answer.status or 0) < 500 and not rules.sitemaps
                 faults += answer.fault not in ("forbidden_address", "forbidden_port", "invalid_url") and not is_refused
             elif answer.status == 200:
-                found = parse_sitemap(answer.body, url=address)
+                try:
+                    found = parse_sitemap(answer.body, url=address)
+                except Exception as error:  # noqa: BLE001 - whatever one file does, the crawl goes on; it is told
+                    log.warning("a sitemap cannot be read: %s", type(error).__name__)
+                    faults += 1
+                    continue
                 for entry in found.entries:
                     if allows(entry.url):
                         best.add(entry)

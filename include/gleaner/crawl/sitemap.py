@@ -18,6 +18,8 @@ from include.gleaner.crawl.urls import canonicalize
 
 MAX_URLS: Final = 50_000  # the protocol's own limit per file
 MAX_BYTES: Final = 50 * 1024 * 1024  # uncompressed; likewise
+MAX_RECORDS: Final = 2 * MAX_URLS  # of all kinds, with an address or without
+MAX_RECORD_BYTES: Final = 2 * 1024 * 1024  # to the end of the next record; as a tree it takes up to fifty times as much
 _DATE: Final = re.compile(r"\s*(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _BARE_AND: Final = re.compile(rb"&(?!(?:#\w{1,8}|\w{1,32});)")
 _WRONG_ENCODING: Final = re.compile(
@@ -63,7 +65,8 @@ def parse_sitemap(body: bytes, *, url: str) -> Sitemap:
         found = _plain(body, url)
         return Sitemap(kind=found.kind, entries=found.entries, is_cut=found.is_cut or is_cut)
     collected = _Collected(url, is_cut)
-    with suppress(etree.XMLSyntaxError):  # no XML at all, or not any more: what was read counts
+    # No XML at all, or not any more, or names that are no text: what was read counts.
+    with suppress(etree.XMLSyntaxError, UnicodeDecodeError):
         collected.read(_mended(body))
     return collected.told()
 
@@ -73,6 +76,22 @@ def _mended(body: bytes) -> bytes:
     if b"\x00" in body[:100]:  # it is UTF-16
         return body
     return _BARE_AND.sub(b"&amp;", _WRONG_ENCODING.sub(rb"\1", body, count=1))
+
+
+class _Source:
+    """A file that ends where no record has ended for too long, so that no tree grows without end."""
+
+    def __init__(self, body: bytes) -> None:
+        self._file = io.BytesIO(body)
+        self._end = MAX_RECORD_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Called by the parser."""
+        return self._file.read(min(size, self._end - self._file.tell()))
+
+    def go_on(self) -> None:
+        """A record ended."""
+        self._end = self._file.tell() + MAX_RECORD_BYTES
 
 
 class _Collected:
@@ -94,11 +113,13 @@ class _Collected:
         )
 
     def read(self, body: bytes) -> None:
+        source = _Source(body)
         parser = etree.iterparse(
-            io.BytesIO(body), events=("end",), resolve_entities=False, no_network=True, load_dtd=False,
-            huge_tree=False, recover=True,
+            source, events=("end",), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False,
+            recover=True, remove_comments=True, remove_pis=True,
         )  # fmt: skip
         last: etree._Element | None = None
+        records = 0
         for _, element in parser:
             if not isinstance(element.tag, str) or _local(element) not in _RECORDS:
                 continue
@@ -106,7 +127,9 @@ class _Collected:
                 self._take(last)
             last = element
             _forget_before(element)
-            if len(self._entries) >= MAX_URLS or len(self._sitemaps) >= MAX_URLS:
+            source.go_on()
+            records += 1
+            if max(len(self._entries), len(self._sitemaps)) >= MAX_URLS or records >= MAX_RECORDS:
                 self._is_cut = True
                 return
         ends_early = any("Premature end" in entry.message for entry in parser.error_log)
@@ -150,24 +173,32 @@ def _addresses(element: etree._Element, fields: dict[str, str]) -> Iterator[str]
 
 def _fields(element: etree._Element) -> dict[str, str]:
     """The texts of the children in the record's own namespace, the first of each name."""
-    namespace = etree.QName(element).namespace
+    namespace, _ = _named(element)
     fields: dict[str, str] = {}
     for child in element:
-        if isinstance(child.tag, str) and etree.QName(child).namespace == namespace and child.text:
+        if isinstance(child.tag, str) and _named(child)[0] == namespace and child.text:
             fields.setdefault(_local(child), child.text.strip())
     return fields
 
 
 def _local(element: etree._Element) -> str:
-    return etree.QName(element).localname.lower()
+    return _named(element)[1].lower()
+
+
+def _named(element: etree._Element) -> tuple[str, str]:
+    """Namespace and name. A prefix that nobody declared stands for a namespace; lxml's QName refuses such a name."""
+    mark = "}" if element.tag.startswith("{") else ":"
+    namespace, _, name = element.tag.rpartition(mark)
+    return namespace, name
 
 
 def _forget_before(element: etree._Element) -> None:
-    """Drop the records before the newest two: emptied siblings would otherwise pile up."""
-    parent = element.getparent()
-    if parent is not None:
-        while len(parent) > 2 and parent[0] is not element:
+    """Drop all that came before, at every level: emptied records and what lies between them would pile up."""
+    node = element
+    while (parent := node.getparent()) is not None:
+        while node.getprevious() is not None:
             del parent[0]
+        node = parent
 
 
 def _plain(body: bytes, url: str) -> Sitemap:

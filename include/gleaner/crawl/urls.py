@@ -34,6 +34,10 @@ _SESSION_NAMES: Final = frozenset({"sid", "sessionid", "session_id", "session", 
 _RANDOM: Final = re.compile(r"(?=[^&]*[0-9])(?=[^&]*[a-zA-Z])[0-9a-zA-Z]{16,}")
 _SESSION_PATH: Final = re.compile(r";(?:jsessionid|phpsessid|sid)=[^;/]*", re.IGNORECASE)
 
+# A query without parameters is a path to some servers ("/index.php?/topic/1/", "?OpenDocument"): it stays as it is.
+_ROUTE: Final = re.compile(r"\?[^=&]+")
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+
 # An address that is canonical as soon as it is parsed: nearly all are, and the long way costs ten times as much.
 _PLAIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::[1-9][0-9]*)?/[A-Za-z0-9._~/-]*")
 
@@ -53,7 +57,8 @@ def canonicalize(url: str, base: str | None = None) -> str | None:
     """The one form of an address, or None when it is none that can be crawled.
 
     Parsed as browsers do (WHATWG), then: no fragment, no tracking parameter, no session id, all other parameters kept
-    and sorted, no default port, host in lower case and ASCII, escapes in upper case and only where they are needed.
+    and sorted, a query that has no "=" and no "&" as it is, no default port, host in lower case and ASCII, escapes in
+    upper case and only where they are needed.
     None for another scheme, credentials, port 0, or more than 2,000 characters.
     """
     if len(url) > 4 * MAX_LENGTH or len(base or "") > 4 * MAX_LENGTH:
@@ -80,8 +85,13 @@ def _canonicalize(absolute: str) -> str | None:
             parsed.search = _kept_query(parsed.search)
         if ";" in parsed.pathname:
             parsed.pathname = _SESSION_PATH.sub("", parsed.pathname)
+        route = _ROUTE.fullmatch(parsed.search)
+        if route:
+            parsed.search = ""
         canonical: str = canonicalize_url(parsed.href)
         canonical = ada_url.URL(canonical).href
+        if route:
+            canonical += _ESCAPE.sub(lambda escape: escape[0].upper(), route[0])
     except (ValueError, UnicodeError):
         return None
     return canonical if len(canonical) <= MAX_LENGTH else None

@@ -55,6 +55,7 @@ EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"  # of deflate: five bytes that decompress 
         (Raw(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(500)) + b"\r\n"), "bad_response"),
         (Raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"), "bad_response"),
         (Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "cut_off"),
+        (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n<p>xy"), "bad_response"),
         (Raw(b""), "no_connection"),
     ],
 )
@@ -228,3 +229,44 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_the_page_nothing() 
         assert client.fetch(f"{site.url}first").fault is None
         assert b"there" in client.fetch(f"{site.url}then").body
         assert site.requests["/then"] == 3
+
+
+def test_what_a_server_says_before_its_answer_is_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n" * 2 + b"HTTP/1.1 102 Processing\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p>x"
+    with TestWebsite({"/": Raw(early + answer)}) as site, client_for(site) as client:
+        found = client.fetch(site.url)
+        assert (found.status, found.fault, found.body) == (200, None, b"<p>x")
+
+
+def test_a_chunk_of_negative_size_is_not_read_until_the_end() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+    endless = Raw(head + b"x" * 2_000, drip=0.03)
+    with TestWebsite({"/": endless}) as site, client_for(site, deadline_seconds=2.0) as client:
+        assert client.fetch(site.url).fault == "cut_off"  # and not "timeout": the rest was not waited for
+
+
+@pytest.mark.parametrize("status", [101, 204, 304])
+def test_the_rest_of_an_answer_is_not_taken_for_the_next(status: int) -> None:
+    other = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<p>two"
+    rest = other if status == 101 else b"hello" + other
+
+    def answer(listener: socket.socket) -> None:
+        head = b"HTTP/1.1 %d x\r\n" % status + (b"" if status == 101 else b"Content-Length: 5\r\n") + b"\r\n"
+        with listener.accept()[0] as first:
+            first.recv(4_096)
+            first.sendall(head)
+            if first.recv(4_096):  # the rest comes when the connection is used again
+                first.sendall(rest)
+            with listener.accept()[0] as second:
+                second.recv(4_096)
+                second.sendall(other.replace(b"two", b"own"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer, args=(listener,), daemon=True)
+        server.start()
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+        with Client(CrawlPolicy(local_hosts=(host,))) as client:
+            assert client.fetch(f"http://{host}/one").status == status
+            assert client.fetch(f"http://{host}/two").body == b"<p>own"
+        server.join(10)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from include.gleaner.crawl import links
 from include.gleaner.crawl.links import MAX_TREE, read_head
+from include.gleaner.crawl.urls import canonicalize
 
 URL = "https://example.com/dir/page"
 
@@ -120,3 +122,29 @@ def test_a_page_too_big_for_a_tree_is_read_the_same() -> None:
     big = body + b"<p>text</p>" * (MAX_TREE // 10)
     assert read_head(big, url=URL) == read_head(body, url=URL)
     assert len(read_head(big, url=URL, robots_tag="all").links) == 1_000
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "<a href='/{}?a'>",
+        "<link rel=canonical href='/{}?a'>",
+        "<link rel=alternate type=application/rss+xml href='/{}'>",
+    ],
+)
+def test_addresses_that_do_not_count_any_more_cost_nothing(markup: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(url: str, base: str | None = None) -> str | None:
+        asked.append(url)
+        return canonicalize(url, base)
+
+    monkeypatch.setattr(links, "canonicalize", counted)
+    read_head("".join(markup.format(number) for number in range(500)).encode(), url=URL, max_links=20)
+    assert len(asked) <= 21
+
+
+def test_markup_that_takes_forever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "LONGEST_READ", 0.2)
+    with pytest.raises(TimeoutError):
+        read_head(b"<i>" * 400_000 + b"</b>" * 400_000, url=URL)  # each end is looked for among all that is open

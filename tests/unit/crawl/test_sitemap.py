@@ -40,6 +40,38 @@ def test_common_mistakes_of_those_who_make_them() -> None:
     assert [url for url, _ in parse_sitemap(true.encode("utf-16"), url=URL).pages] == expected
 
 
+def test_prefixes_that_nobody_declared() -> None:
+    body = f"""<urlset {NS}><url><loc>https://example.com/a</loc><priority>0.9</priority>
+      <image:image><image:loc>https://example.com/i.png</image:loc></image:image><news:priority>0.1</news:priority>
+      <xhtml:link rel="alternate" hreflang="fa" href="/fa"/></url><a:b:c/><url:><loc:/></url:>
+    <url><loc>https://example.com/b</loc></url></urlset>"""
+    expected = (("https://example.com/a", 0.9), ("https://example.com/fa", 0.9), ("https://example.com/b", 0.5))
+    assert parse_sitemap(body.encode(), url=URL).pages == expected
+    bare = body.replace(NS, "").encode()
+    assert parse_sitemap(bare, url=URL).pages == expected
+    prefixed = b"<s:urlset><s:url><s:loc>/a</s:loc></s:url></s:urlset>"
+    assert parse_sitemap(prefixed, url=URL).pages == (("https://example.com/a", 0.5),)
+
+
+@pytest.mark.parametrize("namespace", ["x}y", "{}", "x&#xd800;y", "}"])
+def test_namespaces_that_are_none_trip_nothing(namespace: str) -> None:
+    body = f"<urlset {NS}><url><loc>/a</loc></url><b xmlns='{namespace}'><url><loc>/b</loc></url></b></urlset>"
+    assert parse_sitemap(body.encode(), url=URL).kind in ("sitemap", "none")
+
+
+@pytest.mark.parametrize("between", [b"<!--" + b"x" * 2_500_000 + b"-->", b"<x/>" * 1_000_000], ids=["comment", "tags"])
+def test_a_file_is_read_no_further_where_no_record_ends_for_too_long(between: bytes) -> None:
+    entry = b"<url><loc>/%d</loc></url>"
+    found = parse_sitemap(b"<urlset>" + entry % 1 + entry % 2 + between + entry % 3 + b"</urlset>", url=URL)
+    assert ([url for url, _ in found.pages], found.is_cut) == (["https://example.com/1"], True)
+
+
+def test_what_lies_between_records_is_passed_over() -> None:
+    junk = b"<x/><!-- y --><?z?>" * 50_000
+    body = b"<urlset>" + junk + b"<a><url><loc>/1</loc></url></a>" + junk + b"<url><loc>/2</loc></url></urlset>"
+    assert [url for url, _ in parse_sitemap(body, url=URL).pages] == ["https://example.com/1", "https://example.com/2"]
+
+
 def test_what_comes_before_the_break_counts() -> None:
     body = f"<urlset {NS}><url><loc>https://example.com/a</loc></url><url><loc>https://exa"
     assert parse_sitemap(body.encode(), url=URL).pages == (("https://example.com/a", 0.5),)

@@ -16,6 +16,11 @@ from include.gleaner.crawl.urls import Scope, canonicalize
         ("https://example.com/?utm_source=x&b=2&a=1&gclid=9", "https://example.com/?a=1&b=2"),
         ("https://example.com/?gad_source=1&a=1&osCsid=0af&zenid=9c", "https://example.com/?a=1"),
         ("https://example.com/?ref=mail", "https://example.com/?ref=mail"),  # it may choose the content: it stays
+        ("https://example.com/index.php?/topic/1-x/", "https://example.com/index.php?/topic/1-x/"),  # a path, to some
+        ("https://example.com/x.nsf?OpenDocument#a", "https://example.com/x.nsf?OpenDocument"),
+        ("https://example.com/?/آ%d8%a2", "https://example.com/?/%D8%A2%D8%A2"),
+        ("https://example.com/?utm_source", "https://example.com/"),
+        ("https://example.com/?b&a=1", "https://example.com/?a=1&b="),
         ("https://münchen.de/ä", "https://xn--mnchen-3ya.de/%C3%A4"),
         ("https://example.com/a b", "https://example.com/a%20b"),
         ("https://example.com/کتاب", "https://example.com/%DA%A9%D8%AA%D8%A7%D8%A8"),
