@@ -26,6 +26,11 @@ _UNWANTED: Final = re.compile(f"[{_CONTROL}{_INVISIBLE}{_NO_TEXT}\U000e0000-\U00
 _SELECTED: Final = re.compile(f"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff][{_SELECTORS}]")
 _BINARY: Final = re.compile(f"[{_CONTROL}\ud800-\udfff]")
 _ASCII_BINARY: Final = bytes(code for code in range(128) if _BINARY.match(chr(code)))
+# More marks on one letter than any language has. Putting them in order takes the square of their number (UAX #15, the
+# stream-safe text format, allows thirty).
+_MOST_MARKS: Final = 30
+_RUN_OF_SIGNS: Final = re.compile(f"[^\\w\\t\\n -~]{{{_MOST_MARKS + 1},}}")
+_LONG: Final = 1_000  # characters; in less there is no harm
 _LINE_END: Final = re.compile("\r\n?|[\u0085\u2028\u2029]")
 _WORD: Final = re.compile("\\w[\\w\u200c\u200d'’]*")
 # The same for ASCII, in a tenth of the time: signs set words apart, apostrophes do not.
@@ -56,12 +61,33 @@ def display(text: str) -> str:
     """One line of display text: NFC, every run of white space one space, nothing invisible but ZWNJ and ZWJ."""
     if text.isascii() and (line := " ".join(text.split())).isprintable():
         return line
-    return " ".join(_UNWANTED.sub(_kept, unicodedata.normalize("NFC", text)).split())
+    return " ".join(_UNWANTED.sub(_kept, unicodedata.normalize("NFC", _with_few_marks(text))).split())
 
 
 def verbatim(text: str) -> str:
     """Text whose white space carries meaning (code): line ends become "\\n", what is no text goes, all else stays."""
-    return _UNWANTED.sub(_kept, _LINE_END.sub("\n", text))
+    return _UNWANTED.sub(_kept, _LINE_END.sub("\n", _with_few_marks(text)))
+
+
+def _with_few_marks(text: str) -> str:
+    """`text` without those that a letter has beyond thirty."""
+    if len(text) <= _LONG or text.isascii():
+        return text
+    return _RUN_OF_SIGNS.sub(_few_marks, text)
+
+
+def _few_marks(found: re.Match[str]) -> str:
+    """A run of signs, none with more than thirty marks, also when what is no text is gone from between them."""
+    kept: list[str] = []
+    marks = 0
+    for letter in found[0]:
+        if unicodedata.combining(letter):
+            marks += 1
+        elif not _UNWANTED.match(letter):
+            marks = 0
+        if marks <= _MOST_MARKS:
+            kept.append(letter)
+    return "".join(kept)
 
 
 def _kept(found: re.Match[str]) -> str:

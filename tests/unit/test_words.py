@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.gleaner.text import count_words, fold, folded_words, set_apart, strip_binary
+from include.gleaner.text import count_words, display, fold, folded_words, set_apart, strip_binary, verbatim
 
 LETTERS = "aZ9_ \n\t.,'-/(é“’–…½™ß™کي\u200cكİ"
 
@@ -43,3 +44,18 @@ def test_what_is_no_text_is_taken_out_and_counted(code: int) -> None:
 )
 def test_signs_set_words_apart_and_apostrophes_do_not(text: str, words: list[str]) -> None:
     assert folded_words(text, "en") == words
+
+
+@pytest.mark.parametrize("form", [display, verbatim])
+@pytest.mark.parametrize("between", ["", "\u200b", "\x01", "\x1f", "\ue000"])
+def test_a_letter_keeps_thirty_marks(form: Callable[[str], str], between: str) -> None:
+    shown = form("a" + f"\u0301\u0323{between}" * 1_000 + "b" + "\u0301" * 20)
+    first, second = shown.removeprefix("\u1ea1").removeprefix("\u00e1").removeprefix("a").split("b")
+    assert 28 <= len(first) <= 30
+    assert second == "\u0301" * 20
+
+
+def test_marks_of_any_language_stay() -> None:
+    texts = ("שָׁלוֹם ", "بِسْمِ ٱللَّهِ ", "नमस्ते ", "ที่นี่ ", "Tiếng Việt ", "👩‍👩‍👧‍👦🇩🇪", "“…”—" * 20)
+    for text in texts:
+        assert verbatim(text * 1_000) == text * 1_000

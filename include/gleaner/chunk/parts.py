@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from include.gleaner.chunk.tokens import estimate
 from include.gleaner.config import ChunkPolicy
-from include.gleaner.models import Block, ChunkType, Document, Fact, Section
+from include.gleaner.models import Block, ChunkType, Document, Section
 
 SMALL_SHARE: Final = 0.2  # of the budget: sections below it are put together with their siblings
 CHOOSING: Final = 4  # one heading in so many begins a new run of small sections
@@ -37,7 +37,8 @@ def number_of(text: str) -> int:
 def parts_of(document: Document, policy: ChunkPolicy) -> Iterator[Part]:
     """What is cut together: each section, runs of small sections with one parent, and each fact."""
     title = (document.title,) if document.title else ()
-    sections = [section for section in document.sections if not _is_told_by_a_fact(section, document.facts)]
+    told = frozenset(_letters(fact.text) for fact in document.facts)
+    sections = [section for section in document.sections if not _is_told_by_a_fact(section, told)]
     titled = (_below(title, section) for section in _with_headings(sections))
     for group in _groups(titled, int(policy.max_tokens * SMALL_SHARE)):
         if len(group) == 1:
@@ -72,12 +73,11 @@ def _below(title: tuple[str, ...], section: Section) -> Section:
     return Section(path=(*title, *section.path), blocks=section.blocks)
 
 
-def _is_told_by_a_fact(section: Section, facts: Sequence[Fact]) -> bool:
+def _is_told_by_a_fact(section: Section, told: frozenset[str]) -> bool:
     """Whether a fact says word for word what the section says: the same answer must not be found twice."""
-    if not facts or not section.path or not section.blocks:
+    if not told or not section.path or not section.blocks:
         return False
-    text = _letters(section.path[-1] + "".join(block.text for block in section.blocks))
-    return any(_letters(fact.text) == text for fact in facts)
+    return _letters(section.path[-1] + "".join(block.text for block in section.blocks)) in told
 
 
 def _letters(text: str) -> str:
@@ -86,19 +86,19 @@ def _letters(text: str) -> str:
 
 def _with_headings(sections: Sequence[Section]) -> Iterator[Section]:
     """Sections with text. A heading that has none, and no section below it, becomes a line of the next section."""
-    lost: list[str] = []
+    lost: dict[str, None] = {}
     following: list[tuple[str, ...]] = [()]  # per section, from the last: the path of the next one that has text
     for section in reversed(sections):
         following.append(section.path if section.blocks else following[-1])
     for section, below in zip(sections, reversed(following[:-1]), strict=True):
         if section.blocks:
             blocks = (*(Block(kind="paragraph", text=text) for text in lost), *section.blocks)
-            lost = []
+            lost = {}
             yield Section(path=section.path, blocks=blocks)
             continue
         for level, heading in enumerate(section.path):
-            if below[: level + 1] != section.path[: level + 1] and heading not in lost:
-                lost.append(heading)
+            if below[: level + 1] != section.path[: level + 1]:
+                lost.setdefault(heading)
     if lost:
         yield Section(path=(), blocks=tuple(Block(kind="paragraph", text=text) for text in lost))
 

@@ -16,7 +16,7 @@ from include.gleaner.models import Block, BlockKind
 LONGEST_SENTENCE: Final = 20_000  # characters that are handed to the sentence splitter at once
 
 _GRAPHEME: Final = regex.compile(r"\X")
-_TABLE_RULE: Final = re.compile(r"^\|?[\s:|-]*-[\s:|-]*\|?$")
+_TABLE_RULE: Final = re.compile(r"^[\s:|]*+-[\s:|-]*+$")
 _DECIMAL_END: Final = re.compile(r"\d[.,٫٬]$")
 # Where a sentence that is too long is cut, best place first.
 _CUTS: Final = (

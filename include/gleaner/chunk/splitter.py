@@ -23,6 +23,7 @@ from include.gleaner.text import count_words, fold
 
 BREADCRUMB_SHARE: Final = 0.25  # of a chunk's tokens, at most
 SEPARATOR: Final = " > "
+_MOST_REPEATED: Final = 10_000  # characters of a fact's text that stand with each of its chunks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,13 @@ def split(document: Document, policy: ChunkPolicy, page_url: str, limit: TokenLi
         drafts = _distinct(drafts, meter)
     numbers: Counter[str] = Counter()
     chunks: list[Chunk] = []
+    before: Part | None = None
     for draft in drafts:
         part, packed = draft.part, draft.packed
         metadata: dict[str, Any] = {"page_url": page_url, "headings": list(part.headings)}
         if part.data is not None:
-            metadata["data"] = dict(part.data)
+            metadata["data"] = _data_of(draft, is_first=part is not before)
+        before = part
         breadcrumb = SEPARATOR.join(part.path)
         words = count_words(packed.text)
         tldr = tldr_of(packed.prose, packed.language, words)
@@ -77,6 +80,12 @@ def split(document: Document, policy: ChunkPolicy, page_url: str, limit: TokenLi
         )
         numbers[part.chunk_type] += 1
     return tuple(chunks)
+
+
+def _data_of(draft: _Draft, *, is_first: bool) -> dict[str, Any]:
+    """What is published of a fact. Of one cut into many chunks, huge texts stand with the first only."""
+    data = draft.part.data or {}
+    return {key: value for key, value in data.items() if is_first or len(str(value)) <= _MOST_REPEATED}
 
 
 def _drafts(document: Document, policy: ChunkPolicy, meter: Meter) -> Iterator[_Draft]:

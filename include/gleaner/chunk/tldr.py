@@ -14,7 +14,8 @@ from include.gleaner.text import DIVIDER, UNSPACED, set_apart
 MOST_WORDS: Final = 120
 ENOUGH_WORDS: Final = 80  # no sentence is added beyond it
 _MARKER: Final = re.compile(r"^ *(?:- |\d{1,6}\. |: )", re.M)
-_SEVERAL: Final = re.compile(r"[.!?؟۔。！？।…]\W*\w")  # what must be in a line for it to have more than one sentence
+# What must be in a line for it to have more than one sentence.
+_SEVERAL: Final = re.compile(r"[.!?؟۔。！？।…][^\w.!?؟۔。！？।…]*+\w")
 _LETTERS_OF_A_WORD: Final = 2  # there, on the average
 _LEAD: Final = 1.3  # what the first sentence weighs more than others
 _SHORT: Final = 60  # characters; a line with no more is not divided

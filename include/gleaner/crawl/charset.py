@@ -9,7 +9,7 @@ from include.gleaner.charsets import WIDE, codec_of
 
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _HEADER: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.IGNORECASE)
 MAX_BAD_SHARE: Final = 0.05  # of the characters beyond ASCII; a declaration with more faults is not believed
 _META_WITHIN: Final = 100_000  # bytes; browsers believe a late declaration too
 

@@ -48,8 +48,9 @@ _HTML_TYPES: Final = frozenset(
     ("", "text/html", "application/xhtml+xml", "text/plain", "application/octet-stream", "text/xml", "application/xml")
 )
 
-_CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
-_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
+# Possessive where white space may stand twice: a page of nothing else would take the square of its length.
+_CHARSET: Final = re.compile(r"charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.I)
+_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.I)
 _XML_DECLARATION: Final = re.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)", re.I)
 
 _OF_CONSOLES: Final = frozenset(("cp437", "cp737", "cp775", "cp850", "cp852", "cp858"))

@@ -86,6 +86,7 @@ _NAMES: Final = {
         linenos lineno line-numbers-rows linenodiv copybtn copy-button""",
 }
 _NAME_BITS: Final = {name: bit for bit, names in _NAMES.items() for name in names.split()}
+MOST_REMEMBERED: Final = 1_000  # characters; a style may hold a whole picture, and thousands of them are remembered
 _SHOWN_ELSEWHERE: Final = re.compile(r"(?:^|[\s:-])(?:block|flex|grid|inline|table|visible)(?:\s|$)")
 _BITS: Final = {word: bit for bit, words in _TOKENS.items() for word in words.split()}
 _WORDS: Final = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*")
@@ -94,7 +95,7 @@ _WORDS: Final = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*")
 _NOT_SHOWN: Final = re.compile(
     r"""display\s*:\s*none | visibility\s*:\s*(?:hidden|collapse)
     | (?<![\w-])(?:left|right|top|text-indent|margin-left|margin-top)\s*:\s*-(?:\d{4} | \d{3,}(?:r?em|v[wh]|%))
-    | (?<![\w-])clip\s*:\s*rect\((?:\s*[01](?:px)?[\s,]*){4}\) | clip-path\s*:\s*inset\((?:50|100)%
+    | (?<![\w-])clip\s*:\s*rect\((?:\s*+[01](?:px)?[\s,]*+){4}\) | clip-path\s*:\s*inset\((?:50|100)%
     | transform\s*:\s*scale\(\s*0\s*\)""",
     re.I | re.X,
 )
@@ -105,9 +106,13 @@ _TEXTUAL: Final = frozenset(
 _BODY_PROPS: Final = frozenset(("articleBody", "text", "description", "reviewBody"))
 
 
-@lru_cache(maxsize=8192)
 def of_names(names: str) -> int:
     """Flags of a class or id attribute: "siteNav", "site-nav" and "site_nav" say the same."""
+    return _of_names(names) if len(names) <= MOST_REMEMBERED else _of_names.__wrapped__(names)
+
+
+@lru_cache(maxsize=8192)
+def _of_names(names: str) -> int:
     flags = 0
     for name in names.split()[:40]:
         flags |= _NAME_BITS.get(name, 0)
@@ -169,7 +174,8 @@ def is_hidden(tag: Node) -> bool:
 def is_unseen(tag: Node, style: str) -> bool:
     """Whether an element's own style keeps its text from everybody's eyes."""
     # Around blocks a size of 0 is there to take out the gaps between them, and they have sizes of their own.
-    return _hides(style) or (tag.name in _TEXTUAL and "font-size" in style and bool(_NO_SIZE.search(style)))
+    hides = _hides(style) if len(style) <= MOST_REMEMBERED else _hides.__wrapped__(style)
+    return hides or (tag.name in _TEXTUAL and "font-size" in style and bool(_NO_SIZE.search(style)))
 
 
 @lru_cache(maxsize=8192)

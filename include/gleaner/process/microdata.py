@@ -15,6 +15,7 @@ from include.gleaner.process.tree import Node, Page
 _MAX_ITEMS: Final = 500  # of a page, nested ones included
 _MAX_ELEMENTS: Final = 50_000  # looked at, over all items
 _MAX_DEPTH: Final = 8  # of items in items
+_MAX_TEXTS: Final = 8  # of properties in properties: each one's text holds that of those inside
 _VALUES: Final = {  # which attribute of an element is its value
     "a": "href", "area": "href", "link": "href", "img": "src", "iframe": "src", "embed": "src", "source": "src",
     "audio": "src", "video": "src", "track": "src", "object": "data", "data": "value", "meter": "value",
@@ -50,21 +51,26 @@ def _item(node: Node, budget: _Budget, depth: int) -> Mapping[str, Any]:
 
 def _properties(item: Node, budget: _Budget) -> Iterator[Node]:
     """The elements inside that are properties of this item, and not of another one inside it."""
-    stack = [iter(item.contents)]
+    stack = [(iter(item.contents), False)]
+    texts = 0  # properties around
     while stack:
-        for node in stack[-1]:
+        children, is_text = stack[-1]
+        for node in children:
             if not isinstance(node, Node):
                 continue
             budget.elements -= 1
             if budget.elements < 0:
                 return
-            if "itemprop" in node.attrs:
+            is_property = "itemprop" in node.attrs
+            if is_property and texts < _MAX_TEXTS:
                 yield node
             if node.contents and "itemscope" not in node.attrs:
-                stack.append(iter(node.contents))
+                stack.append((iter(node.contents), is_property))
+                texts += is_property
                 break
         else:
             stack.pop()
+            texts -= is_text
 
 
 def _value(node: Node) -> str:

@@ -273,8 +273,9 @@ class _Walk:
 
 def _is_illustration(around: Node) -> bool:
     """Whether an image in this element is content, and nothing else describes it."""
-    if around.name == "figure":
-        return not any(isinstance(node, Node) and node.name == "figcaption" for node in around.contents)
+    if around.name == "figure":  # its caption is first or last in it; a gallery has thousands of images between
+        ends = around.contents[:20] + around.contents[-20:]
+        return not any(isinstance(node, Node) and node.name == "figcaption" for node in ends)
     return around.name == "p"
 
 

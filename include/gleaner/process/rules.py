@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from include.gleaner.process.tree import Node
@@ -164,10 +165,15 @@ def _is_broken(evidence: Evidence) -> bool:
 def _is_directory(evidence: Evidence) -> bool:
     # The listing itself is no prose: the server's title and its link upwards tell.
     return any(_INDEX_OF.fullmatch(title) for title in evidence.titles) and any(
-        (tag.name == "a" and _UPWARDS.fullmatch(tag.text()))
+        (tag.name == "a" and _UPWARDS.fullmatch(_beginning(tag)))
         or (tag.name == "title" and "directory listing" in tag.text().lower())
         for tag in evidence.page.elements()
     )
+
+
+def _beginning(tag: Node) -> str:
+    """The text of a short element; of a long one what it begins with, since links may stand in links."""
+    return "".join(item for item in islice(tag.descendants(), 50) if isinstance(item, str))
 
 
 def _is_login(evidence: Evidence) -> bool:

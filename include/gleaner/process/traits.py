@@ -49,13 +49,14 @@ for _number, _words in enumerate(_FAMILIES.values(), len(_TAGS)):
 _ITEMPROP: Final = 1 << len(_TAGS) + len(_FAMILIES)
 _CONCEALED: Final = _ITEMPROP << 1
 _BODY_PROPS: Final = frozenset(("articleBody", "text", "description", "reviewBody"))
+_MOST_NAMES: Final = 400  # characters
 _WORDS: Final = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*")
 
 
 @lru_cache(maxsize=8192)
 def _of_names(names: str) -> int:
     traits = 0
-    words = [word.lower() for word in _WORDS.findall(names[:400])]
+    words = [word.lower() for word in _WORDS.findall(names)]
     for word in words:
         traits |= _OF_WORD.get(word, 0)
     for first, second in pairwise(words):
@@ -70,9 +71,9 @@ def traits_of(tag: Node) -> int:
     if not attributes:
         return traits
     if value := attributes.get("class"):
-        traits |= _of_names(value)
+        traits |= _of_names(value[:_MOST_NAMES])
     if value := attributes.get("id"):
-        traits |= _of_names(value)
+        traits |= _of_names(value[:_MOST_NAMES])
     if attributes.get("itemprop") in _BODY_PROPS:
         traits |= _ITEMPROP
     if attributes.get("aria-hidden") == "true" or "hidden" in attributes:

@@ -17,6 +17,7 @@ from include.gleaner.errors import UnreadablePageError
 MAX_ELEMENTS: Final = 300_000  # of one page; a tree of so many takes some hundred MB
 _TELLING: Final = frozenset(("html", "title", "meta", "link", "script", "h1"))
 _PIECE: Final = 1 << 18  # bytes that are given to the parser at once
+_MOST_SEARCHED: Final = 2 * 10**9  # elements; for an end tag without a beginning the parser looks at all that are open
 _DROPPED: Final = frozenset(
     ("style", "template")
 )  # their text is never read; that of scripts is, for what they publish
@@ -92,8 +93,13 @@ def parse(text: str) -> Page:
     parser = etree.HTMLParser(target=builder, encoding="utf-8", huge_tree=True)  # type: ignore[arg-type]
     encoded = text.encode("utf-8", "replace")
     try:
+        searched = 0
         for start in range(0, len(encoded), _PIECE):
-            parser.feed(encoded[start : start + _PIECE])
+            piece, closed = encoded[start : start + _PIECE], builder.closed
+            parser.feed(piece)
+            searched += builder.depth * max(piece.count(b"</") - (builder.closed - closed), 0)
+            if searched > _MOST_SEARCHED:
+                raise UnreadablePageError("the page closes what it never opened, over and over and deep inside")
             if builder.count > MAX_ELEMENTS:
                 raise UnreadablePageError(f"the page has more than {MAX_ELEMENTS:,} elements, which is no text")
         if encoded.strip():
@@ -113,6 +119,16 @@ class _Builder:
         self._open: list[Node] = [self.root]
         self._texts: list[str] = []
         self.data = self._texts.append  # called by the parser, maybe several times for one text
+
+    @property
+    def depth(self) -> int:
+        """How many elements are open."""
+        return len(self._open) - 1
+
+    @property
+    def closed(self) -> int:
+        """How many are not any more."""
+        return self.count - self.depth
 
     def start(self, name: str, attrs: Mapping[str, str]) -> None:
         """Called by the parser."""

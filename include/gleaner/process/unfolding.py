@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Final
 
 from include.gleaner.process import markers
@@ -12,6 +13,7 @@ CALLING: Final = frozenset(("aria-controls", "data-target", "data-bs-target"))  
 _MOST_CALLED: Final = 20  # by one control
 _LINKED: Final = 0.66  # of the words of a menu
 _LEAST_LINKED: Final = 10  # words
+_CLAIMS: Final = markers.MAIN | markers.ARTICLE | markers.BODY_TEXT
 
 
 class Unfolding:
@@ -37,23 +39,21 @@ class Unfolding:
 
     def show(self, outline: Outline) -> None:
         """At the end of the walk: what is hidden and called is shown, unless it is a menu."""
-        for number, name in self._hidden:
-            if name in self._called and not _is_menu(outline, number):
-                outline.containers[number].flags &= ~(markers.UNSEEN | markers.HIDDEN)
-
-
-def _is_menu(outline: Outline, number: int) -> bool:
-    """Whether a container is links and little else, and stands outside of what claims to be the content."""
-    box = outline.containers[number]
-    leaves = outline.leaves[box.first : box.end]
-    linked = sum(leaf.link_weight for leaf in leaves)
-    if linked < _LEAST_LINKED or linked < _LINKED * sum(leaf.weight for leaf in leaves):
-        return False
-    while box.parent >= 0:
-        box = outline.containers[box.parent]
-        if box.flags & (markers.MAIN | markers.ARTICLE | markers.BODY_TEXT):
-            return False
-    return True
+        hidden = [number for number, name in self._hidden if name in self._called]
+        if not hidden:
+            return
+        boxes = outline.containers
+        words = [0, *accumulate(leaf.weight for leaf in outline.leaves)]
+        links = [0, *accumulate(leaf.link_weight for leaf in outline.leaves)]
+        claimed = [False] * len(boxes)  # stands in what claims to be the content
+        for number, box in enumerate(boxes[1:], 1):
+            claimed[number] = claimed[box.parent] or bool(boxes[box.parent].flags & _CLAIMS)
+        for number in hidden:
+            box = boxes[number]
+            linked = links[box.end] - links[box.first]
+            is_menu = linked >= _LEAST_LINKED and linked >= _LINKED * (words[box.end] - words[box.first])
+            if not is_menu or claimed[number]:
+                box.flags &= ~(markers.UNSEEN | markers.HIDDEN)
 
 
 def is_on_call(attributes: Mapping[str, str]) -> bool:

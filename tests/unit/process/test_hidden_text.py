@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from include.gleaner.process.tables import _MAX_REPEATED
@@ -104,6 +106,17 @@ def test_letters_that_only_machines_see_are_no_text() -> None:
     assert verbatim(f"pump{tags}\n on{bytes_}") == "pump\n on"
     # 葛 as it is written in names: the first selector belongs to the letter, what follows it does not.
     assert display(f"葛\U000e0100{bytes_}飾区") == "葛\U000e0100飾区"
+
+
+def test_huge_attributes_are_not_remembered() -> None:
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(50):
+        value = f"url(data:image/png;base64,{number}{'A' * 400_000})"
+        document(f'<body><p>Water for the garden.<div class="{value}" id="{value}" style="{value}">text</div>')
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 5_000_000
 
 
 def test_a_small_table_does_not_become_a_huge_text() -> None:
