@@ -177,6 +177,7 @@ class Dispatch:
         elif outcome.verdict is Verdict.AGAIN:
             self._again(attempt, outcome.reason)
         elif outcome.verdict is Verdict.DIVIDE:
+            self._gate.succeeded()  # it works: else a probe with such a text would never close the breaker
             self._divide(attempt, outcome.reason)
         elif outcome.verdict is Verdict.QUOTA:
             self._fail(complaints.quota_used_up(self._host, outcome.reason))

@@ -21,7 +21,7 @@ class Gate(Protocol):
         """May a request with so many tokens go now? If so, it is counted."""
 
     def succeeded(self) -> None:
-        """A request was answered with vectors."""
+        """A request was answered with vectors, or with a refusal of what is in it."""
 
     def failed(self) -> float:
         """A request failed by the endpoint's fault. Returns the seconds for which nobody asks now, 0 for none."""

@@ -7,6 +7,9 @@ near what the endpoint gives, also when several tasks share its limit without kn
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+LEAST_AGAIN: Final = 1.0  # seconds, after a wait of the length that was asked for was not enough
 
 
 class Pacing:
@@ -45,7 +48,7 @@ class Pacing:
             self._in_a_row += 1
         if self._stalled_since is None:
             self._stalled_since = now
-        wait = self.delay(self._in_a_row) if retry_after is None else max(retry_after, 0.01) + self._spread(retry_after)
+        wait = self.delay(self._in_a_row) if retry_after is None else self._as_told(retry_after)
         self.resume_at = max(self.resume_at, now + wait)
         return self.resume_at - self._stalled_since
 
@@ -53,6 +56,11 @@ class Pacing:
         """Seconds before the next try after the `attempt`-th, from 1: doubling, half of it drawn."""
         longest = self._backoff * 2.0 ** min(max(attempt, 1) - 1, 16)
         return longest * (0.5 + 0.5 * self._jitter())
+
+    def _as_told(self, retry_after: float) -> float:
+        # Some servers say 0 whatever comes of it: who believed that twice would ask a hundred times a second.
+        least = 0.01 if self._in_a_row <= 1 else min(LEAST_AGAIN, self.delay(self._in_a_row))
+        return max(retry_after, least) + self._spread(retry_after)
 
     def _spread(self, retry_after: float) -> float:
         # Tasks that were told the same second should not all come back in it.

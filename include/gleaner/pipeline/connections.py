@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import psycopg
     from airflow.sdk import Connection
 
+    from include.gleaner.embed import Embedder
     from include.gleaner.embed.gate import Gate
     from include.gleaner.shared.state import StateStore
 
@@ -138,18 +139,24 @@ def embedding(named: str | None = None, dimensions: int | None = None) -> tuple[
     return policy, connection.password or ""
 
 
-def check_dimensions(conn: psycopg.Connection, policy: EmbedPolicy, tenant_id: str) -> None:
-    """Raise SetupError when the tenant has vectors of this model that are longer or shorter than the policy's.
+def check_dimensions(conn: psycopg.Connection, model: EmbedPolicy | Embedder, tenant_id: str) -> None:
+    """Raise SetupError when vectors of this model are there that are longer or shorter than it says.
 
-    They could not be compared: a model with other dimensions needs another name, or its old rows removed.
+    They could not be compared, and the model's index, which all tenants share, takes no others: a model with other
+    dimensions needs another name, or its old rows removed.
     """
     from include.gleaner.sql import queries
 
-    row = conn.execute(queries("models")["dimensions"], {"tenant_id": tenant_id, "model": policy.model}).fetchone()
-    if row is not None and row[0] != policy.dimensions:
+    key = {"tenant_id": tenant_id, "model": model.model, "dimensions": model.dimensions}
+    row = conn.execute(queries("models")["dimensions"], key).fetchone()
+    of_whom = f"tenant {tenant_id!r} has vectors of {model.model} with"
+    if row is None:
+        row = conn.execute(queries("vector_index")["indexed_dimensions"], key).fetchone()
+        of_whom = f"{model.model} has an index over"
+    if row is not None and row[0] != model.dimensions:
         raise SetupError(
-            f"tenant {tenant_id!r} has vectors of {policy.model} with {row[0]} dimensions, and connection "
-            f'{OPENAI_CONN_ID!r} says {policy.dimensions}; set its extra to {{"dimensions": {row[0]}}}'
+            f"{of_whom} {row[0]} dimensions, and connection {OPENAI_CONN_ID!r} says {model.dimensions}; "
+            f'set its extra to {{"dimensions": {row[0]}}}'
         )
 
 

@@ -23,6 +23,7 @@ from include.gleaner.load.store import KnowledgeStore, LoadOutcome
 from include.gleaner.models import Batch, PageChunks, TokenLimit
 from include.gleaner.pipeline.accounting import BatchTally
 from include.gleaner.pipeline.collecting import collector_paused
+from include.gleaner.pipeline.connections import check_dimensions
 from include.gleaner.pipeline.estimates import LEAST_ROWS, look_at_chunks
 from include.gleaner.pipeline.grouping import Group, Page, next_group, texts_of, write_dead_letter
 from include.gleaner.pipeline.quota import quota_of
@@ -51,12 +52,14 @@ def load_batch(
 
     `documents` is another query for the pages than the usual one, with its columns; `where` holds what else it takes.
     With `is_beside` the model stands beside the one that runs load with, for which the pages may still wait.
-    Raises EmbeddingError when the model cannot be asked, and GleanerError when nothing of several pages was stored.
+    Raises EmbeddingError when the model cannot be asked, SetupError when its vectors would have another length than
+    those that are there, and GleanerError when nothing of several pages was stored.
     """
     tally.start(conn)
     before = tally.pages
     began = time.monotonic()
     store = KnowledgeStore(conn, tenant_id=tally.tenant_id, model=embedder.model, dimensions=embedder.dimensions)
+    check_dimensions(conn, embedder, tally.tenant_id)
     counter(chunk.encoding)  # without it no page can be chunked: that is no matter of single pages
     query = documents or queries("plan")["documents_of_batch"]
     key = {**(where or {}), "tenant_id": tally.tenant_id, "model": embedder.model, "source_id": source_id}

@@ -32,7 +32,7 @@ class Breaker:
     def state(self, now: float) -> State:
         if not self.openings:
             return "closed"
-        return "open" if now < self.open_until else "half-open"
+        return "open" if _is_ahead(self.open_until, now) else "half-open"
 
 
 def may_go(breaker: Breaker, now: float, holder: str, probe_seconds: float) -> float:
@@ -45,7 +45,7 @@ def may_go(breaker: Breaker, now: float, holder: str, probe_seconds: float) -> f
         return 0.0
     if state == "open":
         return breaker.open_until - now
-    if breaker.probe and breaker.probe_until > now:
+    if breaker.probe and _is_ahead(breaker.probe_until, now):
         return breaker.probe_until - now  # also for its holder: one request, not one worker
     breaker.probe, breaker.probe_until = holder, now + probe_seconds
     return 0.0
@@ -74,6 +74,11 @@ def failed(breaker: Breaker, now: float, holder: str) -> None:
             _open(breaker, now)
     elif breaker.probe == holder:
         _open(breaker, now)
+
+
+def _is_ahead(time: float, now: float) -> bool:
+    """Not of a time further ahead than any that was ever set: the store's clock was set back since then."""
+    return 0 < time - now <= LONGEST_OPEN + 1
 
 
 def _open(breaker: Breaker, now: float) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 BURST_SECONDS: Final = 10.0
 TURN_SECONDS: Final = 2.0  # for which a tenant that was sent away still counts as waiting
 LONGEST_TURN: Final = 1.0  # after which one that waits for its turn asks again
+LONGEST_WAIT: Final = max(TURN_SECONDS, 2 * LONGEST_TURN)  # nobody was noted as waiting for longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,9 @@ def take(bucket: Bucket, now: float, tenant: str, tokens: int, limits: Limits) -
 
 def _refill(bucket: Bucket, now: float, limits: Limits) -> None:
     passed = max(0.0, now - bucket.at)
-    bucket.at = max(bucket.at, now)
+    bucket.at = now  # also when the store's clock was set back: nothing would come in until it has made up for that
+    for tenant in bucket.tenants.values():
+        tenant.seen, tenant.waits_until = min(tenant.seen, now), min(tenant.waits_until, now + LONGEST_WAIT)
     bucket.requests = _filled(bucket.requests, passed, limits.requests)
     bucket.tokens = _filled(bucket.tokens, passed, limits.tokens)
 

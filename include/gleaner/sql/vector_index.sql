@@ -15,6 +15,12 @@ SELECT coalesce(sum(chunk_count), 0)::bigint FROM gleaner.knowledge_generation W
 -- known --
 SELECT dimensions, kind, index_name, built_at IS NOT NULL FROM gleaner.vector_index WHERE embedding_model = %(model)s
 
+-- indexed_dimensions --
+-- Of the model's index, while anybody has rows of the model.
+SELECT i.dimensions FROM gleaner.vector_index i
+WHERE i.embedding_model = %(model)s AND i.dimensions <> %(dimensions)s
+  AND EXISTS (SELECT FROM gleaner.knowledge_generation g WHERE g.embedding_model = i.embedding_model AND g.chunk_count > 0)
+
 -- all_known --
 SELECT embedding_model, index_name FROM gleaner.vector_index ORDER BY embedding_model
 

@@ -59,3 +59,14 @@ def test_waits_of_nothing_still_add_up() -> None:
         now = max(now, pace.resume_at)
         stalled = pace.told_to_wait(now, now, 0.0)
     assert stalled >= 0.4  # 50 * 0.01: a loop without an end is impossible
+
+
+def test_who_is_told_again_and_again_to_come_back_at_once_takes_time() -> None:
+    pace, now, asked = Pacing(concurrency=4, backoff_seconds=0.5, jitter=lambda: 0.5), 0.0, 0
+    while now < 30:
+        pace.told_to_wait(now, now, 0.0)
+        asked, now = asked + 1, pace.resume_at
+    assert asked <= 35
+    pace.answered()
+    pace.told_to_wait(now, now, 0.0)
+    assert pace.resume_at - now < 0.1  # the first is believed
