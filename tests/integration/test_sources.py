@@ -126,6 +126,7 @@ def test_the_list_and_what_is_refused(crawled: Tenant, knowledge_dsn: str, capsy
         (["every", "acme", crawled.site.url, "soon"], "days"),
         (["every", "acme", crawled.site.url, "0.001"], "hour"),
         (["pause", "zulu", crawled.site.url], "zulu"),
+        (["list", "z\udcff"], "no UTF-8"),
     ):
         assert sources.main(["--dsn", knowledge_dsn, *arguments]) == 1
         assert told in capsys.readouterr().err
