@@ -14,13 +14,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from include.gleaner.cli import connect, db, show
-from include.gleaner.errors import GleanerError, InvalidParamError
+from include.gleaner.errors import GleanerError, InvalidParamError, RequestError, SetupError
 from include.gleaner.local.rest import AirflowApi
 
 INGEST: Final = "ingest_website"
 REBUILD: Final = "rebuild_knowledge"
 REPORT_TASKS: Final = {INGEST: "reconcile", REBUILD: "report"}
 POLL_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 120.0  # with an API server that does not answer while a run is waited for
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(db.app, name="db")
@@ -142,7 +143,19 @@ def _status(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 def _wait(api: AirflowApi, dag_id: str, run_id: str) -> None:
-    while api.dag_run(dag_id, run_id)["state"] not in ("success", "failed"):
+    """Until the run is over. An API server that is started again meanwhile is waited for: the run needs none."""
+    from requests import RequestException
+
+    answered = time.monotonic()
+    while True:
+        try:
+            if api.dag_run(dag_id, run_id)["state"] in ("success", "failed"):
+                return
+            answered = time.monotonic()
+        except (RequestException, RequestError) as error:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                said = str(error) if isinstance(error, RequestError) else type(error).__name__
+                raise SetupError(f"nobody tells how far {run_id} is ({said}); ask later: status {run_id}") from None
         time.sleep(POLL_SECONDS)
 
 
