@@ -9,7 +9,8 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.config import INGEST_PARAMS
-from include.gleaner.ops import sources
+from include.gleaner.models import source_id_of
+from include.gleaner.ops import forget, sources
 from tests.support.articles import website
 from tests.support.tenant import Tenant
 from tests.support.website import Reply
@@ -73,6 +74,15 @@ def test_what_is_paused_never_due_or_under_way_is_left_alone(crawled: Tenant, kn
     crawled.conn.execute("UPDATE gleaner.website_source SET refresh_every = '1 hour'")
     crawled_ago(crawled, "2 hours")
     assert due() == []
+
+
+def test_what_is_being_forgotten_is_not_due_although_somebody_resumes_it(crawled: Tenant, knowledge_dsn: str) -> None:
+    crawled_ago(crawled, "2 days")
+    source = source_id_of(crawled.name, crawled.site.url)
+    forget.forget_source(crawled.conn, crawled.name, source, seconds=-1)  # stopped on its way
+    assert due() == []
+    assert sources.main(["--dsn", knowledge_dsn, "resume", crawled.name, crawled.site.url]) == 0
+    assert due() == []  # its run would be red in the first task
 
 
 def test_a_dry_run_or_a_start_page_that_fails_is_not_repeated(tenant: Tenant) -> None:
