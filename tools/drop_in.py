@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RefusedError as error:
         sys.stderr.write("".join(f"refused: {line}\n" for line in str(error).splitlines()))
         return 1
+    except OSError as error:  # what was written stays: it is gone on with
+        sys.stderr.write(f"stopped: {error.filename or project}: {error.strerror}; mend that, and run again\n")
+        return 1
     return 0
 
 
@@ -124,7 +127,9 @@ class Plan:
 
     def _plan_requirements(self) -> Iterator[str]:
         path = self.project / "requirements.txt"
-        text = path.read_text("utf-8") if path.exists() else ""
+        text = _text(path)
+        if text and not text.endswith("\n"):
+            text += "\n"
         before, block, after = _split(text)
         known = self._before.get("requirements.txt")
         if block and _sum(block.encode()) != known and block != self._block(before + after):
@@ -133,8 +138,6 @@ class Plan:
         wanted = self._block(before + after, tell=True)
         self._after["requirements.txt"] = _sum(wanted.encode())
         if block != wanted:
-            if before and not before.endswith("\n"):
-                before += "\n"
             self.writes["requirements.txt"] = (before + wanted + after).encode()
 
     def _block(self, theirs: str, *, tell: bool = False) -> str:
@@ -154,7 +157,7 @@ class Plan:
     def _plan_ignored(self) -> None:
         """Where the project's root is a DAG folder, the parser is kept out of include/."""
         path = self.project / ".airflowignore"
-        text = path.read_text("utf-8") if path.exists() else ""
+        text = _text(path)
         if IGNORED not in text.split():
             if text and not text.endswith("\n"):
                 text += "\n"
@@ -266,6 +269,14 @@ def _padded(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     return one + (0,) * max(0, len(other) - len(one))
 
 
+def _text(path: Path) -> str:
+    """Nothing of a file that is not there."""
+    try:
+        return path.read_text("utf-8") if path.exists() else ""
+    except UnicodeDecodeError:
+        raise RefusedError(f"{path.name} is not in UTF-8: save it so, and run again") from None
+
+
 def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -274,9 +285,14 @@ def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".gleaner-", delete=False) as file:
-        file.write(content)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+        try:
+            file.write(content)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except OSError:
+            os.unlink(file.name)
+            raise
 
 
 if __name__ == "__main__":

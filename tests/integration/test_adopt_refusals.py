@@ -85,13 +85,15 @@ def test_the_command(
     assert main(["db", "adopt", "--table", TABLE, "--dry-run"]) == 0
     assert re.search(r"^old\.tenant_knowledge: (\d+) rows, \d+ of them too many$", capsys.readouterr().out.strip())
     assert main(["db", "adopt", "--table", TABLE, "--lines", str(tmp_path / "nowhere" / "x.jsonl")]) == 1
-    assert "name a file in a folder that is there" in capsys.readouterr().err
+    assert "name a file that can be written" in capsys.readouterr().err
     assert constraints(conn) == {}  # said before anything is changed
     lines = tmp_path / "removed.jsonl"
     assert main(["db", "adopt", "--table", TABLE, "--lines", str(lines), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert len(lines.read_text("utf-8").splitlines()) == told["removed_identical"] + told["removed_older"] > 0
     assert constraints(conn)
+    assert main(["db", "adopt", "--table", TABLE, "--lines", "/dev/full"]) == 1
+    assert "--lines /dev/full: No space left on device" in capsys.readouterr().err
     assert main(["db", "adopt", "--table", "old.nothing"]) == 1
     assert "there is no table old.nothing" in capsys.readouterr().err
     monkeypatch.setenv("GLEANER_DSN", "host=127.0.0.1 port=1 password=hunter2")

@@ -17,7 +17,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from include.gleaner.errors import BackupError, SchemaError
-from include.gleaner.ops import archive, backup, client_tools
+from include.gleaner.ops import archive, backup, client_tools, manifest
 from include.gleaner.ops.backup import back_up, prune
 from include.gleaner.ops.manifest import read_manifest, write_manifest
 from include.gleaner.ops.row_hashes import difference, hash_tables
@@ -97,6 +97,45 @@ def test_a_disk_that_is_full_ends_it_and_leaves_nothing(
     with pytest.raises(BackupError, match=r"cannot be written \(No space left on device\); free some space"):
         back_up(filled, folder)
     assert list(folder.iterdir()) == []
+
+
+def test_a_dump_is_never_there_without_its_manifest(filled: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would ever remove it, and `ls -t *.dump` of the runbook would name it."""
+
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().suffix == ".new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest.os, "fsync", full)
+        with pytest.raises(BackupError, match=r"cannot be written \(No space left on device\); free some space"):
+            back_up(filled, folder)
+    assert list(folder.iterdir()) == []
+
+    class Killed(BaseException):
+        pass
+
+    def killed(path: Path, **options: Any) -> None:
+        unlink(path, **options)
+        if path.suffix in (".dump", ".json"):
+            raise Killed
+
+    _, newest = back_up(filled, folder)
+    (folder / "gleaner-1.dump").write_bytes(b"x")
+    write_manifest(replace(newest, dump="gleaner-1.dump", made_at=newest.made_at - timedelta(days=1)), folder)
+    unlink = Path.unlink
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            prune(folder, newest, keep=1)
+    assert [path.name for path in folder.glob("*.dump")] == [newest.dump]
+
+
+def test_the_encoding_of_the_caller_is_nothing_to_it(filled: str, folder: Path, conn: psycopg.Connection) -> None:
+    conn.execute('UPDATE gleaner.website_source SET params = \'{"a": "\u0131 \u20ac"}\'')
+    for encoding in ("latin1", "sql_ascii"):
+        back_up(make_conninfo(filled, client_encoding=encoding), folder)
+    assert len(list(folder.glob("*.dump"))) == 2
 
 
 def test_a_row_changes_the_hash_of_its_table_alone(filled: str, conn: psycopg.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -172,6 +173,42 @@ def test_killed_in_the_middle_it_is_run_again(project: Path, release: Path, monk
                 drop_in.main([str(project)])
         assert drop_in.main([str(project)]) == 0
         assert content(project) == content(whole)
+
+
+def test_an_editor_that_drops_the_last_line_end_changes_nothing(project: Path) -> None:
+    assert drop_in.main([str(project)]) == 0
+    path = project / "requirements.txt"
+    before = path.read_text("utf-8")
+    path.write_text(before.rstrip("\n"), "utf-8")
+    for _ in range(2):
+        assert drop_in.main([str(project)]) == 0
+    assert path.read_text("utf-8").rstrip("\n") == before.rstrip("\n")
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", ".airflowignore"])
+def test_a_file_in_another_encoding_is_refused_by_name(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (project / name).write_text("requests\n", "utf-16")  # as a redirection of PowerShell writes it
+    before = content(project)
+    assert drop_in.main([str(project)]) == 1
+    assert capsys.readouterr().err == f"refused: {name} is not in UTF-8: save it so, and run again\n"
+    assert content(project) == before
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_no_half_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(source: str, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drop_in.os, "replace", full)
+        assert drop_in.main([str(project)]) == 1
+    told = capsys.readouterr().err
+    assert told == f"stopped: {project}: No space left on device; mend that, and run again\n"
+    assert not list(project.rglob(".gleaner-*"))
+    assert drop_in.main([str(project)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_what_does_not_exist_is_not_found(client: TestClient) -> None:
         ("https://public.example", {"Origin": "https://public.example:8443"}, 403),
         ("https://public.example", {"Origin": "https://public.example.elsewhere.example"}, 403),
         ("https://public.example", {"Origin": "https://public.example:x"}, 403),
+        ("https://public.example", {"Origin": "https://[::1"}, 403),
         ("https://public.example", {"Origin": "null"}, 403),
         (
             "https://public.example",

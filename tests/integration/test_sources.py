@@ -9,7 +9,8 @@ import pytest
 
 from include.gleaner import pipeline
 from include.gleaner.config import INGEST_PARAMS
-from include.gleaner.ops import sources
+from include.gleaner.models import source_id_of
+from include.gleaner.ops import forget, sources
 from tests.support.articles import website
 from tests.support.tenant import Tenant
 from tests.support.website import Reply
@@ -75,6 +76,15 @@ def test_what_is_paused_never_due_or_under_way_is_left_alone(crawled: Tenant, kn
     assert due() == []
 
 
+def test_what_is_being_forgotten_is_not_due_although_somebody_resumes_it(crawled: Tenant, knowledge_dsn: str) -> None:
+    crawled_ago(crawled, "2 days")
+    source = source_id_of(crawled.name, crawled.site.url)
+    forget.forget_source(crawled.conn, crawled.name, source, seconds=-1)  # stopped on its way
+    assert due() == []
+    assert sources.main(["--dsn", knowledge_dsn, "resume", crawled.name, crawled.site.url]) == 0
+    assert due() == []  # its run would be red in the first task
+
+
 def test_a_dry_run_or_a_start_page_that_fails_is_not_repeated(tenant: Tenant) -> None:
     tenant.site.routes = website("apples")
     tenant.run(dry_run=True)
@@ -126,6 +136,7 @@ def test_the_list_and_what_is_refused(crawled: Tenant, knowledge_dsn: str, capsy
         (["every", "acme", crawled.site.url, "soon"], "days"),
         (["every", "acme", crawled.site.url, "0.001"], "hour"),
         (["pause", "zulu", crawled.site.url], "zulu"),
+        (["list", "z\udcff"], "no UTF-8"),
     ):
         assert sources.main(["--dsn", knowledge_dsn, *arguments]) == 1
         assert told in capsys.readouterr().err

@@ -57,7 +57,7 @@ def same_page(request: Request) -> None:
     if site not in (None, "same-origin"):
         raise HTTPException(403, "a change cannot be asked for from another website")
     origin = request.headers.get("Origin")
-    if origin is not None and not _is_ours(urlsplit(origin), request.headers.get("Host")):
+    if origin is not None and not _is_ours(origin, request.headers.get("Host")):
         raise HTTPException(
             403, "a change cannot be asked for from another website; where a proxy changes the Host header, "
             "[api] base_url of Airflow needs to be the address that users have"
@@ -66,15 +66,19 @@ def same_page(request: Request) -> None:
         raise HTTPException(415, "a change needs Content-Type: application/json")
 
 
-def _is_ours(origin: SplitResult, host: str | None) -> bool:
+def _is_ours(origin: str, host: str | None) -> bool:
     """Whether a page of this origin is one of Airflow's: its host was asked, or it is in Airflow's own public address.
 
     X-Forwarded-Host is not looked at, as Airflow does not: whoever reaches Airflow past the proxy could set it.
     """
-    if not origin.netloc:
+    try:
+        asking = urlsplit(origin)
+    except ValueError:  # half an IPv6 address
+        return False
+    if not asking.netloc:
         return False
     public = urlsplit(conf.get("api", "base_url", fallback="") or "")
-    return origin.netloc == host or _whole(origin) == _whole(public)
+    return asking.netloc == host or _whole(asking) == _whole(public)
 
 
 def _whole(address: SplitResult) -> tuple[str, str | None, int | None]:

@@ -14,13 +14,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from include.gleaner.cli import connect, db, show
-from include.gleaner.errors import GleanerError, InvalidParamError
+from include.gleaner.errors import GleanerError, InvalidParamError, RequestError, SetupError
 from include.gleaner.local.rest import AirflowApi
 
 INGEST: Final = "ingest_website"
 REBUILD: Final = "rebuild_knowledge"
 REPORT_TASKS: Final = {INGEST: "reconcile", REBUILD: "report"}
 POLL_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 120.0  # with an API server that does not answer while a run is waited for
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(db.app, name="db")
@@ -77,18 +78,20 @@ def search(
 def backfill(
     first: Annotated[str, typer.Argument(help="First day, 2026-03-01.")],
     last: Annotated[str, typer.Argument(help="Last day, inclusive.")],
-    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Whose pages; default: everybody's.")] = "",
+    tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="Whose pages; default: everybody's.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, as in the form.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also days that were rebuilt before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which days it would be.")] = False,
     as_json: Json = False,
 ) -> None:
     """Rebuild the pages that were fetched on some days from what is stored of them."""
+    if tenant == "":  # as a variable of a shell that is not set
+        raise InvalidParamError("tenant", "is empty; leave --tenant out to rebuild everybody's pages")
     body = {
         "dag_id": REBUILD,
         "from_date": f"{first}T00:00:00Z",
         "to_date": f"{last}T00:00:00Z",
-        "dag_run_conf": {**({"tenant": tenant} if tenant else {}), **_params(param or [])},
+        "dag_run_conf": {**({"tenant": tenant} if tenant is not None else {}), **_params(param or [])},
         "reprocess_behavior": "completed" if again else "none",
         "max_active_runs": 2,
     }
@@ -140,7 +143,19 @@ def _status(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 def _wait(api: AirflowApi, dag_id: str, run_id: str) -> None:
-    while api.dag_run(dag_id, run_id)["state"] not in ("success", "failed"):
+    """Until the run is over. An API server that is started again meanwhile is waited for: the run needs none."""
+    from requests import RequestException
+
+    answered = time.monotonic()
+    while True:
+        try:
+            if api.dag_run(dag_id, run_id)["state"] in ("success", "failed"):
+                return
+            answered = time.monotonic()
+        except (RequestException, RequestError) as error:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                said = str(error) if isinstance(error, RequestError) else type(error).__name__
+                raise SetupError(f"nobody tells how far {run_id} is ({said}); ask later: status {run_id}") from None
         time.sleep(POLL_SECONDS)
 
 
@@ -170,6 +185,9 @@ def _no_constant(name: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 failed or nothing found, 2 a bad option."""
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
     if not _is_text("".join(sys.argv[1:] if arguments is None else arguments)):
         show.problem("an argument holds bytes that are no UTF-8")
         return 2
@@ -181,8 +199,11 @@ def main(arguments: list[str] | None = None) -> int:
     except GleanerError as error:
         show.problem(str(error))
         return 1
-    except OSError as error:  # what requests raises is one
+    except (RequestException, HTTPError) as error:  # the latter of a host's name that is none
         show.problem(f"Airflow does not answer ({type(error).__name__}); look at GLEANER_AIRFLOW_URL")
+        return 1
+    except OSError as error:
+        show.problem(f"{error.filename or 'a file'} cannot be used: {error.strerror or type(error).__name__}")
         return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0

@@ -146,14 +146,15 @@ def adopt(
             left = give_up(conn, table)
         show_db.given_up(left.as_dict(), as_json=as_json)
         return
-    with ExitStack() as open_files, connect.database() as conn:
-        try:  # before anything is changed
+    try:
+        with ExitStack() as open_files, connect.database() as conn:
+            # Before anything is changed.
             file = None if lines is None else open_files.enter_context(lines.open("w", encoding="utf-8"))
-        except OSError as error:
-            raise SetupError(f"--lines {lines}: {error.strerror}; name a file in a folder that is there") from None
-        done = bring(conn, table, dry_run=dry_run)
-        if file is not None:
-            write_lines(conn, table, file)
+            done = bring(conn, table, dry_run=dry_run)
+            if file is not None:
+                write_lines(conn, table, file)
+    except OSError as error:  # also when the disk is full: all lines are written again by another try
+        raise SetupError(f"--lines {lines}: {error.strerror}; name a file that can be written, run it again") from None
     show_db.adoption(done.as_dict(), as_json=as_json)
     if not done.ok:
         raise typer.Exit(1)

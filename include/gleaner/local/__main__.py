@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-pages", type=int)
     parser.add_argument("--query", help="with search: what is asked for")
     parser.add_argument("--limit", type=int, default=5, help="with search: how many chunks (5)")
-    parser.add_argument("--port", type=int, help="of Airflow's UI and API; default: a free one")
+    parser.add_argument("--port", type=_port, help="of Airflow's UI and API; default: a free one")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     interrupts.install()
@@ -62,6 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         fail(f"{error.strerror}: {error.filename or folder}; free it, then start again")
         return 1
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text} is no port; it needs a number from 1 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from include.gleaner.ops.migrate import migrate
 from include.gleaner.ops.upgrade import back_up_if_needed
 
 BACKUPS: Final = "backups"
+OWN: Final = frozenset((BACKUPS, "airflow", "cache", "lock", "postgres", "run", "website-port", ".probe"))
 NEEDED_BYTES: Final = 500 * 1024 * 1024
 
 
@@ -108,9 +109,13 @@ def knowledge(folder: Path) -> Iterator[str]:
 
 
 def clean(folder: Path) -> None:
-    """End what still runs and remove the folder with all its data."""
+    """End what still runs and remove the folder with all its data. Raises SetupError when it holds anything else."""
     if not folder.exists():
         return
+    if not folder.is_dir():
+        raise SetupError(f"{folder} is no folder; nothing was removed")
+    if strangers := sorted({path.name for path in folder.iterdir()} - OWN):
+        raise SetupError(f"{folder} holds {strangers[0]}, which is not Gleaner's; nothing was removed")
     with _locked(folder):
         sweep(folder / "run")
         shutil.rmtree(folder)

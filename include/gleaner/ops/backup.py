@@ -52,8 +52,8 @@ def back_up(dsn: str, folder: Path, *, keep: int | None = None) -> tuple[Path, M
             _check(conn, dsn, tools, partial, manifest)
             manifest = replace(manifest, checked_at=datetime.now(UTC))
             final = folder / manifest.dump
-            partial.replace(final)
             write_manifest(manifest, folder)
+            partial.replace(final)  # last: a dump that is there has its manifest
             _sync(folder)
     log.info("backup %s: %d bytes, restored into a scratch database and found equal", final.name, manifest.dump_bytes)
     if keep is not None:
@@ -70,8 +70,8 @@ def prune(folder: Path, newest: Manifest, keep: int) -> list[str]:
         == (newest.origin.database, newest.origin.system_identifier)
     ]
     for path in of_it[max(keep, 1) :]:
-        path.with_suffix(".json").unlink(missing_ok=True)  # first: without it the dump is no backup
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # first: nobody would remove a dump without its manifest
+        path.with_suffix(".json").unlink(missing_ok=True)
     return [path.name for path in of_it[max(keep, 1) :]]
 
 

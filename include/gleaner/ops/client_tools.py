@@ -67,7 +67,7 @@ def environment(dsn: str) -> dict[str, str]:
         if option.envvar and option.val is not None
     }
     # What the caller's own environment says holds where the DSN is silent, as it does for psycopg.
-    return {**os.environ, **options, "PGAPPNAME": "gleaner backup"}
+    return {**os.environ, **options, "PGAPPNAME": "gleaner backup", "PGCLIENTENCODING": "UTF8"}
 
 
 def run(command: list[str], env: dict[str, str] | None = None) -> str:

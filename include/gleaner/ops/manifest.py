@@ -91,20 +91,26 @@ def origin_of(conn: psycopg.Connection) -> Origin:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> Path:
-    """Under its final name at once or not at all."""
+    """Under its final name at once or not at all. Raises BackupError when the disk is full."""
     path = folder / manifest.dump.replace(SUFFIX, ".json")
     unfinished = path.with_suffix(".json.new")
-    with unfinished.open("w", encoding="utf-8") as file:
-        json.dump(manifest.as_dict(), file, indent=2, default=lambda value: value.isoformat())
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(manifest.as_dict(), file, indent=2, default=lambda value: value.isoformat())
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise BackupError(f"the backup cannot be written ({error.strerror}); free some space, then again") from None
     return path
 
 
 def read_manifest(dump: Path) -> Manifest:
     """Of a dump, from beside it. Raises BackupError when there is none that can be read."""
+    if not dump.name:
+        raise BackupError(f"{dump} is no backup: give the .dump file")
     path = dump.with_suffix(".json")
     try:
         raw = json.loads(path.read_text("utf-8"))
@@ -123,7 +129,7 @@ def read_manifest(dump: Path) -> Manifest:
         )
     except FileNotFoundError:
         raise BackupError(f"there is no {path.name} beside the backup: without it nothing can be checked") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BackupError(f"{path.name} cannot be read as a manifest ({type(error).__name__})") from None
 
 

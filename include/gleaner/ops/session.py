@@ -65,3 +65,5 @@ def explained() -> Iterator[None]:
         if said is None:
             raise SetupError(f"the database of GLEANER_DSN cannot be reached ({type(error).__name__})") from None
         raise SetupError(f"the database refused it: {said}") from None
+    except UnicodeEncodeError:  # what a shell sent stands there as half a surrogate pair
+        raise SetupError("GLEANER_DSN or an argument holds bytes that are no UTF-8") from None

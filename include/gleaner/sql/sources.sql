@@ -10,6 +10,8 @@ WITH latest AS (
     JOIN gleaner.crawl_job j ON j.tenant_id = s.tenant_id AND j.source_id = s.source_id AND j.kind = 'crawl'
     WHERE NOT s.paused AND s.refresh_every IS NOT NULL AND s.params IS NOT NULL
       AND (%(tenant_id)s::text IS NULL OR s.tenant_id = %(tenant_id)s)
+      AND NOT EXISTS (SELECT FROM gleaner.forgotten f
+                      WHERE f.tenant_id = s.tenant_id AND f.target_id = s.source_id) -- whoever resumed it meanwhile
     GROUP BY s.tenant_id, s.source_id
     HAVING max(j.started_at) <= now() - s.refresh_every * 0.9
 )
