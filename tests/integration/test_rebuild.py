@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -164,6 +164,13 @@ def test_an_incomplete_crawl_before_a_rebuild_is_still_gone_on_with(loaded: Tena
     assert loaded.rows("SELECT count(*) FROM gleaner.crawl_job WHERE goes_on") == [(0,)]
 
 
+def day_of(tenant: Tenant, path: str) -> datetime:
+    """When the day began on which the newest content of the page was fetched."""
+    url = tenant.site.url.rstrip("/") + path
+    ((fetched,),) = tenant.rows("SELECT fetched_at FROM gleaner.website_page WHERE url = %s", url)
+    return cast("datetime", fetched).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 @pytest.mark.parametrize("stage", ["process", "chunk", "embed"])
 def test_another_model_stands_beside_until_the_connection_names_it(
     loaded: Tenant, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -171,8 +178,7 @@ def test_another_model_stands_beside_until_the_connection_names_it(
     before = loaded.knowledge()
     for day in (DAY, DAY + timedelta(days=1)):
         rebuild(day, f"{day}", model=MODEL, stage=stage)
-    ((fetched,),) = loaded.rows("SELECT fetched_at FROM gleaner.website_page WHERE url = %s", loaded.site.url)
-    today = fetched.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = day_of(loaded, "/")
     assert rebuild(today, "today", model=MODEL, stage=stage)["model"] == MODEL
     rows = dict(loaded.rows("SELECT embedding_model, count(*) FROM gleaner.tenant_knowledge GROUP BY 1"))
     assert rows == {"text-embedding-3-small": 3, MODEL: 3}
@@ -197,7 +203,7 @@ def test_a_run_under_way_loads_its_pages_although_another_model_was_loaded_meanw
     for batch in pipeline.plan_batches(params, "under way"):
         pipeline.process_pages(params, "under way", batch, 1)
     batches = pipeline.survey_site(params, "under way")
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = day_of(loaded, "/apples")
     assert rebuild(today, "today", model=MODEL, stage="chunk")["work"]["created"] > 0
     for batch in batches:
         pipeline.load_chunks(params, "under way", batch, 1)
@@ -214,7 +220,7 @@ def test_what_another_model_takes_says_nothing_of_what_this_one_refused(loaded: 
     loaded.site.routes["/apples"] = page(article("quinces"))
     loaded.run(max_failed_share=1.0)
     loaded.endpoint.configure(refuse_marker="")
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = day_of(loaded, "/apples")
     assert rebuild(today, "today", model=MODEL, stage="chunk")["work"]["created"] > 0
     assert loaded.rows("SELECT stage, resolved_at FROM gleaner.dead_letter") == [("embed", None)]
 
