@@ -73,6 +73,16 @@ def test_a_page_that_trips_the_reader_costs_itself_only(
     assert (outcome.state, outcome.failed) == ("partial", 1)
 
 
+def test_a_page_that_takes_forever_to_read_costs_itself_only(
+    conn: psycopg.Connection, site: TestWebsite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visit, "LONGEST_READ", 0.2)
+    # Each end is looked for among all that is open.
+    site.routes = {"/": page("home", "/a", "/b"), "/a": "<i>" * 400_000 + "</b>" * 400_000, "/b": page("fine")}
+    assert run(conn, site).failed == 1
+    assert states(conn, site) == {"/": ("fetched", None), "/a": ("failed", "unreadable"), "/b": ("fetched", None)}
+
+
 def test_a_sitemap_that_trips_the_reader_costs_itself_only(
     conn: psycopg.Connection, site: TestWebsite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import quote_from_bytes
@@ -19,7 +18,6 @@ INSTANT_REFRESH_SECONDS: Final = 5  # a page that sends its reader elsewhere wit
 MAX_FEEDS: Final = 10
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
 _PIECE: Final = 16 * 1024
-LONGEST_READ: Final = 20.0  # CPU seconds; ten megabytes take one, and markup that is made for it takes libxml2 days
 MAX_TREE: Final = 512 * 1024  # bytes of a page that may become a tree, which takes up to ten times as much
 _NO_ADDRESS: Final = ("#", "javascript:", "mailto:", "tel:", "data:", "sms:", "whatsapp:", "about:", "blob:")
 _INERT: Final = frozenset(("noscript", "template"))
@@ -43,14 +41,24 @@ class PageHead:
 
 
 def read_head(
-    body: bytes, *, url: str, content_type: str = "", robots_tag: str = "", agent: str = "", max_links: int = 2_000
+    body: bytes,
+    *,
+    url: str,
+    content_type: str = "",
+    robots_tag: str = "",
+    agent: str = "",
+    max_links: int = 2_000,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> PageHead:
-    """Read a page at `url`; `robots_tag` is its X-Robots-Tag header, `agent` the product token that metas may name."""
+    """Read a page at `url`; `robots_tag` is its X-Robots-Tag header, `agent` the product token that metas may name.
+
+    Raises TimeoutError once `is_late`, which is asked now and then: there is markup that takes libxml2 days.
+    """
     reader = _Reader(url, agent, max_links)
-    _parse(body, content_type, reader)
+    _parse(body, content_type, reader, is_late)
     if reader.has_inert and (reader.refresh or not _FORBIDDING.isdisjoint(reader.directives)):
         reader = _CarefulReader(url, agent, max_links)
-        _parse(body, content_type, reader)
+        _parse(body, content_type, reader, is_late)
     reader.directives |= _directives_of_header(robots_tag, agent)
     if "none" in reader.directives:
         reader.directives |= {"noindex", "nofollow"}
@@ -185,7 +193,7 @@ class _CarefulReader(_Reader):
         self._inert -= tag in _INERT
 
 
-def _parse(body: bytes, content_type: str, reader: _Reader) -> None:
+def _parse(body: bytes, content_type: str, reader: _Reader, is_late: Callable[[], bool]) -> None:
     if not body:
         return
     reader.encoding = encoding_of(body, content_type)
@@ -198,10 +206,9 @@ def _parse(body: bytes, content_type: str, reader: _Reader) -> None:
     target = cast("Any", reader)  # the stubs ask for methods that a target need not have
     parser = etree.HTMLParser(target=target, encoding="utf-8", recover=True, no_network=True, huge_tree=True)
     try:
-        began = time.thread_time()
         for start in range(0, len(body), _PIECE):
             parser.feed(body[start : start + _PIECE])
-            if time.thread_time() - began > LONGEST_READ:
+            if is_late():
                 raise TimeoutError("the page's markup takes too long to read")
         parser.close()
     except (etree.ParserError, etree.XMLSyntaxError, AssertionError):

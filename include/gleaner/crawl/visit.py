@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from include.gleaner.crawl.urls import canonicalize
 
 log = logging.getLogger(__name__)
 
+LONGEST_READ: Final = 20.0  # CPU seconds for the links of one page; ten megabytes take one
 COMPRESSION: Final = 1  # of 0 to 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MISSING: Final = frozenset({404, 410})
@@ -63,7 +65,7 @@ def visit_page(page: Due, *, fetcher: Fetcher, rules: SiteRules, policy: CrawlPo
 
 
 def judge(page: Due, answer: Answer, *, agent: str, policy: CrawlPolicy) -> Visit:
-    """What an answer means for the page. Pure."""
+    """What an answer means for the page."""
     visit = Visit(
         page=page, kind="fault", status=answer.status, etag=answer.etag, last_modified=answer.last_modified,
         content_type=answer.content_type,
@@ -91,9 +93,10 @@ def judge(page: Due, answer: Answer, *, agent: str, policy: CrawlPolicy) -> Visi
         return _feed(visit, answer.body)
     if not _is_page(answer):
         return replace(visit, kind="skipped", reason="content_type")
+    end = time.thread_time() + LONGEST_READ
     head = read_head(
         answer.body, url=page.url, content_type=answer.content_type, robots_tag=answer.robots_tag, agent=agent,
-        max_links=policy.max_links_per_page,
+        max_links=policy.max_links_per_page, is_late=lambda: time.thread_time() > end,
     )  # fmt: skip
     # Its canonical address is a way to a page like any other, kept with the content: the page may come to speak for
     # itself, and be unchanged in the next crawl.
