@@ -86,7 +86,7 @@ _NAMES: Final = {
         linenos lineno line-numbers-rows linenodiv copybtn copy-button""",
 }
 _NAME_BITS: Final = {name: bit for bit, names in _NAMES.items() for name in names.split()}
-MOST_REMEMBERED: Final = 1_000  # characters; a style may hold a whole picture, and thousands of them are remembered
+MOST_REMEMBERED: Final = 2_000  # characters; a style may hold a whole picture, and thousands of them are remembered
 _SHOWN_ELSEWHERE: Final = re.compile(r"(?:^|[\s:-])(?:block|flex|grid|inline|table|visible)(?:\s|$)")
 _BITS: Final = {word: bit for bit, words in _TOKENS.items() for word in words.split()}
 _WORDS: Final = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*")
@@ -106,13 +106,9 @@ _TEXTUAL: Final = frozenset(
 _BODY_PROPS: Final = frozenset(("articleBody", "text", "description", "reviewBody"))
 
 
-def of_names(names: str) -> int:
-    """Flags of a class or id attribute: "siteNav", "site-nav" and "site_nav" say the same."""
-    return _of_names(names) if len(names) <= MOST_REMEMBERED else _of_names.__wrapped__(names)
-
-
 @lru_cache(maxsize=8192)
-def _of_names(names: str) -> int:
+def of_names(names: str) -> int:
+    """Flags of a class or id attribute: "siteNav", "site-nav" and "site_nav" say the same. Give it MOST_REMEMBERED at most."""
     flags = 0
     for name in names.split()[:40]:
         flags |= _NAME_BITS.get(name, 0)
@@ -136,9 +132,9 @@ def of_element(tag: Node) -> int:
     if not attributes:
         return flags
     if value := attributes.get("class"):
-        flags |= of_names(str(value))
+        flags |= of_names(value[:MOST_REMEMBERED])
     if value := attributes.get("id"):
-        flags |= of_names(str(value))
+        flags |= of_names(value[:MOST_REMEMBERED])
     if value := attributes.get("role"):
         flags |= _ROLES.get(str(value).strip().lower(), 0)
     if attributes.get("aria-hidden") == "true":
@@ -158,7 +154,7 @@ def is_hidden_inline(tag: Node) -> bool:
     # Links around whole cards are often kept from screen readers, which get another one: these are text.
     if "hidden" in attributes or (attributes.get("aria-hidden") == "true" and tag.name != "a"):
         return True
-    if (value := attributes.get("class")) and of_names(str(value)) & (C_DECOR | C_HIDDEN):
+    if (value := attributes.get("class")) and of_names(value[:MOST_REMEMBERED]) & (C_DECOR | C_HIDDEN):
         return True
     return bool((value := attributes.get("style")) and is_unseen(tag, value))
 

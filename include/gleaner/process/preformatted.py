@@ -36,7 +36,9 @@ def code_text(pre: Node) -> str:
                     parts.append("\n")
                     continue
                 value = node.attrs.get("class")
-                if value and (value in _NUMBERS or markers.of_names(str(value)) & markers.C_DECOR):
+                if value and (
+                    value in _NUMBERS or markers.of_names(value[: markers.MOST_REMEMBERED]) & markers.C_DECOR
+                ):
                     continue
                 if markers.is_hidden(node):
                     continue
