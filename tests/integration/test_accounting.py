@@ -103,6 +103,17 @@ def test_a_spent_quota_stops_politely_and_goes_on_when_it_is_raised(tenant: Tena
     assert tenant.endpoint.stats().inputs == 5  # none twice
 
 
+def test_an_answer_without_one_usable_vector_is_charged_too(tenant: Tenant) -> None:
+    tenant.site.routes = website(*NAMES)
+    tenant.endpoint.configure(nan_first=1, nan_marker=" ")  # in every text
+    report = tenant.run()
+    assert report["work"]["requests"] == 2
+    assert tenant.rows("SELECT requests, inputs, tokens FROM gleaner.embedding_usage") == [
+        (2, report["work"]["embedded"], report["work"]["tokens"])
+    ]
+    assert tenant.endpoint.stats().tokens == report["work"]["tokens"]
+
+
 def test_the_quota_is_of_this_month_alone(tenant: Tenant) -> None:
     set_quota(tenant.conn, tenant.name, 100)
     tenant.conn.execute(

@@ -118,13 +118,15 @@ def test_a_tenant_with_much_does_not_hold_up_one_with_little(tenant: Tenant, mon
     assert tenant.endpoint.stats().inputs <= 12 + 2  # equal start pages of two tenants are paid by each
 
 
-def test_a_spent_quota_takes_nobody_s_turn(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rest", [0, 5])
+def test_a_spent_quota_takes_nobody_s_turn(tenant: Tenant, monkeypatch: pytest.MonkeyPatch, rest: int) -> None:
     monkeypatch.setattr(maintaining, "MOST_BATCHES", 1)
     without_vectors(tenant)
     tenant.name = "zeta"
     without_vectors(tenant, ("apples",))
     end_of_pause(tenant)
-    tenant.conn.execute("UPDATE gleaner.tenant SET monthly_token_quota = 0 WHERE tenant_id = 'acme'")
+    # The rest of a quota is nearly never nothing: the next text was too long for it.
+    tenant.conn.execute("UPDATE gleaner.tenant SET monthly_token_quota = %s WHERE tenant_id = 'acme'", (rest,))
     assert [batch["tenant"] for batch in maintain()] == ["zeta"]
     assert missing(tenant) == 5
 

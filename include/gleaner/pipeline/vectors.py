@@ -122,7 +122,7 @@ class VectorFlow:
         keys = [key for key, _ in asked]
         fresh = {key: vector.tobytes() for key, vector in zip(keys, answer.vectors, strict=False)}
         requests = int(answer.tokens > 0)  # what is refused before it is sent is no request
-        if fresh:
+        if fresh or requests:  # also of an answer whose vectors are all of no use: it was charged
             self._store.keep_vectors(fresh, Usage(requests=requests, inputs=len(fresh), tokens=answer.tokens))
         if asked or answer.patience != Patience():
             self._quota.answered(sum(tokens for _, tokens in asked))

@@ -3,8 +3,13 @@
 -- batches_without_vectors --
 -- Loaded pages with chunks that wait for their vectors, in batches of one source each; tenants in fair turns, so that
 -- the first batch of each tenant comes before anybody's second. What the endpoint refused is asked again when it is due,
--- and who has spent the month's quota takes nobody's turn.
-WITH waiting AS (
+-- and whose rest of the month's quota covers none of his texts takes nobody's turn: a rest there nearly always is.
+WITH quota AS MATERIALIZED (
+    SELECT t.tenant_id, t.monthly_token_quota - coalesce((
+               SELECT sum(u.tokens) FROM gleaner.embedding_usage u
+               WHERE u.tenant_id = t.tenant_id AND u.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date), 0) AS rest
+    FROM gleaner.tenant t WHERE t.monthly_token_quota IS NOT NULL
+), waiting AS (
     SELECT DISTINCT k.tenant_id, k.source_id AS page_id
     FROM gleaner.tenant_knowledge k
     WHERE k.embedding_model = %(model)s
@@ -15,11 +20,7 @@ WITH waiting AS (
             WHERE d.tenant_id = k.tenant_id AND d.stage = 'embed' AND d.page_id = k.source_id
               AND d.item = k.chunk_type || '/' || k.chunk_index AND d.resolved_at IS NULL
               AND NOT gleaner.is_due(d.attempts, d.last_at, %(first_delay)s, %(last_attempt)s))
-      AND NOT EXISTS (
-            SELECT 1 FROM gleaner.tenant t
-            WHERE t.tenant_id = k.tenant_id AND t.monthly_token_quota <= (
-                SELECT coalesce(sum(u.tokens), 0) FROM gleaner.embedding_usage u
-                WHERE u.tenant_id = t.tenant_id AND u.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date))
+      AND NOT EXISTS (SELECT FROM quota q WHERE q.tenant_id = k.tenant_id AND q.rest < greatest(k.token_count, 1))
 ), wanted AS (
     SELECT array_agg(p.tenant_id) AS tenants, array_agg(p.source_id) AS sources, array_agg(p.page_id) AS pages
     FROM waiting w JOIN gleaner.website_page p USING (tenant_id, page_id)
