@@ -6,4 +6,4 @@ SELECT search_model FROM gleaner.tenant WHERE tenant_id = %(tenant_id)s
 -- search --
 -- All of the work is in the function: see its comment.
 SELECT score, similarity, lexical, source_id, page_url, chunk_type, chunk_index, section_title, full_text, chunk_language
-FROM gleaner.search(%(tenant_id)s, %(query)s, %(vector)s, %(limit)s, %(language)s, %(model)s)
+FROM gleaner.search(%(tenant_id)s, %(query)s, %(vector)s, %(limit)s::integer, %(language)s, %(model)s)

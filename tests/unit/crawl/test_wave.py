@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from include.gleaner.crawl import wave
 from include.gleaner.crawl.records import Due, Visit
 from include.gleaner.crawl.wave import MOST_AHEAD, Wave
 
@@ -63,6 +64,30 @@ def test_no_more_are_given_out_than_may_be_ahead() -> None:
         wave.submit()
         assert wave.under_way == MOST_AHEAD
         eventually(lambda: len(begun) == MOST_AHEAD + gathered)
+
+
+def test_large_pages_wait_until_those_before_them_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wave, "MOST_WAITING_BYTES", 10)
+    begun: list[str] = []
+
+    def visit(page: Due) -> Visit:
+        begun.append(page.url)
+        return Visit(page=page, kind="content", packed=b"large!")
+
+    with Wave(pages(9), visit, threads=1) as crowd:
+        crowd.submit()
+        eventually(lambda: len(begun) == 2)
+        time.sleep(0.05)
+        assert len(begun) == 2
+        taken = len(crowd.gather(5))
+        while crowd.under_way:
+            taken += len(crowd.gather(5))
+        assert taken == len(begun) == 9
+    with Wave(pages(9), visit, threads=1) as crowd:  # who waits is let go when all is over, and begins nothing
+        crowd.submit()
+        eventually(lambda: len(begun) == 11)
+        crowd.cancel()
+    assert len(begun) == 11
 
 
 def test_a_slow_site_is_not_waited_for_longer_than_asked() -> None:
