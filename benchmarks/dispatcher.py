@@ -22,13 +22,13 @@ Row = tuple[str, str, str, bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds, as measured with four tasks at once on two cores; see docs/capacity.md."""
+    """Seconds, as measured with two tasks at once on two cores; see docs/capacity.md."""
 
-    task: float = 2.0  # that a task instance holds its slot beside its work
-    hand_over: float = 0.7  # between the end of a task and the start of the one that waits for it
+    task: float = 0.9  # that a task instance holds its slot beside its work, until the next one begins
+    hand_over: float = 0.2  # between the end of a task and the start of the one that waits for it
     crawl_page: float = 0.05  # waiting for websites, four requests at once
-    process_page: float = 0.016
-    load_page: float = 0.012  # with its share of an embedding request
+    process_page: float = 0.0064
+    load_page: float = 0.0046  # with its share of an embedding request
     starts_per_second: float = 8.0  # of one scheduler
 
 
@@ -137,7 +137,7 @@ def capacity(costs: Costs | None = None) -> Iterator[Row]:
     """How many pages a day one, ten and forty machines take, by the simulation."""
     costs = costs or Costs()
     for machines, pages in ((1, 100_000), (10, 1_000_000), (40, 4_000_000)):
-        fleet = Fleet(crawl=16 * machines, process=4 * machines, load=4 * machines, schedulers=max(1, machines // 10))
+        fleet = Fleet(crawl=16 * machines, process=2 * machines, load=2 * machines, schedulers=max(1, machines // 10))
         outcome = simulate(day(pages), fleet, costs)
         small = sorted(outcome.latencies[40])
         p95 = small[int(len(small) * 0.95)]

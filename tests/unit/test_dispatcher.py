@@ -7,16 +7,17 @@ import pytest
 from benchmarks import dispatcher
 from benchmarks.dispatcher import Costs, Fleet, day, simulate
 
-FLEET = Fleet(crawl=4, process=4, load=4)
-LOCAL = Costs(crawl_page=0.0025)  # a website on loopback
+FLEET = Fleet(crawl=4, process=2, load=2)
+LOCAL = Costs(crawl_page=0.0016)  # a website on loopback
 
 
-def test_it_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """5,000 pages in batches of 50 took 158.9 s and 204 task instances."""
-    monkeypatch.setattr(dispatcher, "LARGEST_BATCH", 50)
+@pytest.mark.parametrize(("largest", "tasks", "seconds"), [(50, 204, 137.6), (2_500, 8, 41.1)])
+def test_it_says_what_was_measured(largest: int, tasks: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5,000 pages in batches of 50, and in as few as there are."""
+    monkeypatch.setattr(dispatcher, "LARGEST_BATCH", largest)
     outcome = simulate([(0.0, 5_000)], FLEET, LOCAL)
-    assert outcome.tasks == 204
-    assert outcome.seconds == pytest.approx(158.9, rel=0.1)
+    assert outcome.tasks == tasks
+    assert outcome.seconds == pytest.approx(seconds, rel=0.1)
 
 
 def test_a_single_page_takes_its_tasks_one_after_the_other() -> None:
