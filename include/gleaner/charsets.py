@@ -1,8 +1,9 @@
-"""Which of Python's codecs reads what a page calls its encoding, as browsers take these labels. Pure."""
+"""Where a page says what its encoding is, and which of Python's codecs that is, as browsers take these labels. Pure."""
 
 from __future__ import annotations
 
 import codecs
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -30,6 +31,11 @@ _IN_FACT: Final = {
     "euc_kr": "cp949",
     "utf-7": "utf-8",
 }
+# Where a header and a document name it. Possessive where white space may stand twice: a page of nothing else would take
+# the square of its length.
+IN_HEADER: Final = re.compile(r"charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.IGNORECASE)
+IN_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.IGNORECASE)
+
 WIDE: Final = frozenset(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"))
 _ESCAPES: Final = frozenset(("unicode-escape", "raw-unicode-escape"))  # of Python's source code
 _MARKUP: Final = b"<html lang='en'><a href=\"/0123456789?ABCDEFGHIJKLMNOPQRSTUVWXYZ=abcdefghijklmnopqrstuvwxyz\">&amp;"

@@ -10,7 +10,7 @@ from urllib.parse import quote_from_bytes
 
 from lxml import etree
 
-from include.gleaner.crawl.charset import encoding_of
+from include.gleaner.crawl.link_encoding import encoding_of
 from include.gleaner.crawl.urls import MAX_LENGTH, canonicalize
 
 _REFRESH: Final = re.compile(r"^\s*(\d+)(?:\.\d*)?\s*[;,]\s*(?:url\s*=\s*)?[\"']?([^\"']+)", re.IGNORECASE)

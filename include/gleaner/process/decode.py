@@ -9,7 +9,7 @@ from typing import Final
 
 import cchardet
 
-from include.gleaner.charsets import codec_of
+from include.gleaner.charsets import IN_HEADER, IN_META, codec_of
 from include.gleaner.errors import UnreadablePageError
 from include.gleaner.models import NotContent
 from include.gleaner.text import strip_binary
@@ -48,9 +48,6 @@ _HTML_TYPES: Final = frozenset(
     ("", "text/html", "application/xhtml+xml", "text/plain", "application/octet-stream", "text/xml", "application/xml")
 )
 
-# Possessive where white space may stand twice: a page of nothing else would take the square of its length.
-_CHARSET: Final = re.compile(r"charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.I)
-_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.I)
 _XML_DECLARATION: Final = re.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)", re.I)
 
 _OF_CONSOLES: Final = frozenset(("cp437", "cp737", "cp775", "cp850", "cp852", "cp858"))
@@ -178,9 +175,9 @@ def _is_arabic(text: str) -> bool:
 
 def _declared(body: bytes, content_type: str) -> list[str]:
     """Codecs that header and document name, the most trusted first."""
-    labels = [match[1] for match in [_CHARSET.search(content_type)] if match]
+    labels = [match[1] for match in [IN_HEADER.search(content_type)] if match]
     labels += [
-        match[1].decode("ascii", "replace") for match in [_META.search(body), _XML_DECLARATION.match(body)] if match
+        match[1].decode("ascii", "replace") for match in [IN_META.search(body), _XML_DECLARATION.match(body)] if match
     ]
     return list(dict.fromkeys(codec for label in labels if (codec := _codec(label))))
 

@@ -7,7 +7,7 @@ import gzip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.gleaner.crawl.charset import encoding_of
+from include.gleaner.crawl.link_encoding import encoding_of
 from include.gleaner.crawl.links import MAX_FEEDS, PageHead, read_head
 from include.gleaner.crawl.robots import Robots
 from include.gleaner.crawl.sitemap import parse_sitemap

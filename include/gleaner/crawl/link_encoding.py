@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from include.gleaner.charsets import WIDE, codec_of
+from include.gleaner.charsets import IN_HEADER, IN_META, WIDE, codec_of
 
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-_HEADER: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-_META: Final = re.compile(rb"<meta\b[^<>]{0,500}?charset\s*=\s*+[\"']?+\s*+([\w.:-]+)", re.IGNORECASE)
 MAX_BAD_SHARE: Final = 0.05  # of the characters beyond ASCII; a declaration with more faults is not believed
 _META_WITHIN: Final = 100_000  # bytes; browsers believe a late declaration too
 
@@ -23,7 +20,7 @@ def encoding_of(body: bytes, content_type: str) -> str:
     for mark, encoding in _BOMS:
         if body.startswith(mark):
             return encoding
-    header = _HEADER.search(content_type)
+    header = IN_HEADER.search(content_type)
     stated = codec_of(header[1]) if header else None
     if stated in WIDE and b"\x00" in body[:1_000]:
         return "utf-16-be" if stated == "utf-16-be" or body[:1] == b"\x00" else "utf-16-le"
@@ -32,7 +29,7 @@ def encoding_of(body: bytes, content_type: str) -> str:
     except UnicodeDecodeError:
         if _is_believable(body, "utf-8"):
             return "utf-8"
-        meta = _META.search(body, 0, _META_WITHIN)
+        meta = IN_META.search(body, 0, _META_WITHIN)
         declared = codec_of(meta[1].decode("ascii", "replace")) if meta else None
         for codec in (stated, declared):
             if codec and codec not in WIDE and _is_believable(body, codec):
